@@ -1,0 +1,82 @@
+"""The worker's entrypoint: starts ComfyUI, then takes jobs from RunPod until it is told to stop.
+
+    python handler.py                    on RunPod; elsewhere it runs test_input.json and exits
+    python handler.py --rp_serve_api     serves the SDK's local API (also SERVE_API_LOCALLY=true)
+
+Importing this module does nothing. All settings are environment variables: docs/configuration.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
+
+from worker_comfyui import logs
+from worker_comfyui.comfyui.supervisor import Supervisor
+from worker_comfyui.config import Settings
+from worker_comfyui.errors import StartError
+from worker_comfyui.redaction import Redactor
+from worker_comfyui.volume import report
+
+log = logging.getLogger("worker_comfyui.handler")
+
+SECRETS_LINGER_S = 30.0
+
+
+def main() -> int:
+    """Run the worker; return the process's exit code."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _exit)
+    try:
+        settings = Settings.from_env(os.environ)
+    except StartError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    redactor = Redactor(settings.secrets(), linger_s=SECRETS_LINGER_S)
+    logs.configure(settings, redactor)
+    supervisor = Supervisor(settings)
+    supervisor.start()
+    report.start(settings)
+    try:
+        return _serve(settings, supervisor, redactor)
+    except StartError as error:
+        extra = {"event": "start_failed", "error_code": error.code}
+        log.critical("%s", error, extra=extra)
+        return 1
+    except Exception:
+        log.critical("the worker failed", exc_info=True, extra={"event": "worker_failed"})
+        return 1
+    finally:
+        supervisor.stop()
+
+
+def _serve(settings: Settings, supervisor: Supervisor, redactor: Redactor) -> int:
+    # Imported here: the SDK takes more than a second, in which ComfyUI is starting already.
+    from worker_comfyui import serverless  # noqa: PLC0415
+    from worker_comfyui.worker import Worker  # noqa: PLC0415
+
+    logs.configure(settings, redactor)  # the SDK's import has set up logging of its own
+    if settings.websocket_trace:
+        logs.trace_websockets()
+    worker = Worker(settings, supervisor, redactor)
+    supervisor.wait_ready()
+    worker.warm_up()
+    if settings.serve_api_locally:
+        sys.argv[1:1] = ["--rp_serve_api", "--rp_api_host", "0.0.0.0"]  # noqa: S104  # asked for
+    serverless.serve(settings, worker)
+    return 1 if worker.must_retire else 0
+
+
+def _exit(_signal: int, _frame: FrameType | None) -> None:
+    """End cleanly before the SDK's loop has set its own handler; as PID 1, nobody else would."""
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

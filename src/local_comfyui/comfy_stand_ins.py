@@ -1,0 +1,97 @@
+"""The few names of ComfyUI's own modules that node files import, for extra nodes to run here.
+
+``comfy.utils.ProgressBar``, ``comfy.model_management`` (interrupts), ``folder_paths`` and
+``comfy_execution.graph.ExecutionBlocker``. Nothing of it needs torch; what is not here, is missing
+with Python's ordinary ImportError or AttributeError.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from local_comfyui.execution_blocker import ExecutionBlocker
+from local_comfyui.folders import Folders, save_path
+from local_comfyui.interrupt import Interrupt, InterruptProcessingException
+from local_comfyui.progress import Preview, Progress
+
+
+def install(
+    folders: Folders, interrupt: Interrupt, running_progress: Callable[[], Progress | None]
+) -> None:
+    """Register the stand-ins in ``sys.modules``."""
+    utils = _module("comfy.utils", ProgressBar=_progress_bar_class(running_progress))
+    model_management = _module(
+        "comfy.model_management",
+        InterruptProcessingException=InterruptProcessingException,
+        throw_exception_if_processing_interrupted=interrupt.raise_if_requested,
+        processing_interrupted=interrupt.requested,
+        interrupt_current_processing=lambda value=True: (
+            interrupt.request() if value else interrupt.clear()
+        ),
+    )
+    _module("comfy", utils=utils, model_management=model_management)
+    graph = _module("comfy_execution.graph", ExecutionBlocker=ExecutionBlocker)
+    graph_utils = _module("comfy_execution.graph_utils", ExecutionBlocker=ExecutionBlocker)
+    _module("comfy_execution", graph=graph, graph_utils=graph_utils)
+    _folder_paths(folders)
+
+
+def _module(name: str, **attributes: Any) -> ModuleType:
+    module = ModuleType(name, "A stand-in by local_comfyui for the part that node files use.")
+    vars(module).update(attributes)
+    sys.modules[name] = module
+    return module
+
+
+def _progress_bar_class(running_progress: Callable[[], Progress | None]) -> type:
+    class ProgressBar:
+        """Reports a node's progress, and stops the node when it is interrupted."""
+
+        def __init__(self, total: float, node_id: str | None = None) -> None:
+            del node_id  # ComfyUI's parameter; one node runs at a time, so it is known here
+            self.total = total
+            self.current: float = 0
+
+        def update_absolute(
+            self, value: float, total: float | None = None, preview: Preview | None = None
+        ) -> None:
+            """Report a value, and optionally a new total and a preview image."""
+            if total is not None:
+                self.total = total
+            self.current = min(value, self.total)
+            progress = running_progress()
+            if progress is not None:
+                progress.update(self.current, self.total, preview)
+
+        def update(self, value: float) -> None:
+            """Report so many steps more."""
+            self.update_absolute(self.current + value)
+
+    return ProgressBar
+
+
+def _folder_paths(folders: Folders) -> None:
+    def get_save_image_path(
+        filename_prefix: str, output_dir: str, image_width: int = 0, image_height: int = 0
+    ) -> tuple[str, str, int, str, str]:
+        kind = "temp" if output_dir == str(folders.temp) else "output"
+        path = save_path(folders, kind, filename_prefix, (image_width, image_height))
+        return str(path.folder), path.stem, path.counter, path.subfolder, filename_prefix
+
+    _module(
+        "folder_paths",
+        base_path=str(folders.base),
+        models_dir=str(folders.models),
+        get_input_directory=lambda: str(folders.input),
+        get_output_directory=lambda: str(folders.output),
+        get_temp_directory=lambda: str(folders.temp),
+        get_user_directory=lambda: str(folders.user),
+        get_annotated_filepath=lambda name: str(folders.annotated_path(name)),
+        exists_annotated_filepath=lambda name: folders.annotated_path(name).exists(),
+        get_filename_list=folders.model_files,
+        get_folder_paths=lambda kind: [str(folder) for folder in folders.model_folders(kind)],
+        get_save_image_path=get_save_image_path,
+    )

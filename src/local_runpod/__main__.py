@@ -1,0 +1,10 @@
+"""`python -m local_runpod serve|run|submit`."""
+
+from __future__ import annotations
+
+import sys
+
+from local_runpod.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

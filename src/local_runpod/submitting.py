@@ -1,0 +1,72 @@
+"""Sends a request, follows the job, saves its outputs: what `submit` and `run` have in common."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from local_runpod.client import ClientError, EndpointClient
+from local_runpod.display import (
+    ProgressLine,
+    describe_failure,
+    describe_saved,
+    describe_timings,
+    say,
+)
+from local_runpod.outputs import save_outputs
+
+INTERRUPTED = 130
+
+
+def submit_and_save(client: EndpointClient, request: Mapping[str, Any], folder: Path) -> int:
+    """Run a request from start to end; Ctrl-C cancels the job.
+
+    Returns:
+        The exit code: 0 if the job completed and all its outputs were saved.
+
+    Raises:
+        ClientError: The endpoint cannot be reached or refuses.
+    """
+    return follow_and_save(client, client.submit(request), folder)
+
+
+def follow_and_save(client: EndpointClient, job_id: str, folder: Path) -> int:
+    """Follow a job that was submitted; as `submit_and_save`."""
+    began = time.monotonic()
+    progress = ProgressLine()
+    try:
+        job = client.follow(job_id, progress.update)
+    except KeyboardInterrupt:
+        progress.close()
+        return _cancel(client, job_id)
+    finally:
+        progress.close()
+    if job["status"] != "COMPLETED":
+        describe_failure(job)
+        return 1
+    saved, problems = save_outputs(job.get("output"), folder)
+    _report(job.get("output"), saved, problems)
+    describe_timings(job, time.monotonic() - began)
+    return 1 if problems else 0
+
+
+def _report(output: Any, saved: list[Any], problems: list[str]) -> None:
+    say(f"Saved {len(saved)} file{'s' if len(saved) != 1 else ''}:" if saved else "No outputs.")
+    describe_saved(saved)
+    warnings = output.get("errors") if isinstance(output, dict) else None
+    for warning in warnings if isinstance(warnings, list) else []:
+        say(f"Warning from the worker: {warning}")
+    for problem in problems:
+        say(f"Not saved: {problem}")
+
+
+def _cancel(client: EndpointClient, job_id: str) -> int:
+    try:
+        state = client.cancel(job_id).get("status")
+    except ClientError as error:
+        say(f"The job {job_id} may go on: {error}")
+    else:
+        say(f"The job {job_id} is {state}.")
+    return INTERRUPTED

@@ -1,0 +1,1 @@
+"""The model variants, and the download of their files."""

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# What the image runs: the worker; or, with SERVE_API_LOCALLY=true, the platform's API with the worker behind it.
+set -euo pipefail
+if [[ ${SERVE_API_LOCALLY:-} == true ]]; then
+  unset SERVE_API_LOCALLY
+  export PYTHONPATH=/worker/src
+  exec /opt/worker/bin/python -m local_runpod serve --host 0.0.0.0
+fi
+exec /opt/worker/bin/python /worker/handler.py

@@ -1,0 +1,1 @@
+"""Everything that speaks with ComfyUI: its process, its HTTP and websocket API, its events."""

@@ -1,0 +1,313 @@
+"""HTTP and websocket client of one ComfyUI server. It knows the protocol, and no policy.
+
+Routes and their answers: ComfyUI 0.3.64 server.py, and later versions where they differ.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote, urlencode
+
+import requests
+import websocket
+
+from worker_comfyui.errors import ComfyUnavailable
+
+CHUNK_BYTES = 1 << 20
+MAX_ANSWER_BYTES = 64 << 20
+_QUEUES = ("queue_running", "queue_pending")
+
+
+class PromptRefused(Exception):
+    """POST /prompt did not answer 200. `answer` is its JSON body, or {} where it had none."""
+
+    def __init__(self, status: int, answer: dict[str, Any]) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status = status
+        self.answer = answer
+
+
+class BadAnswer(ComfyUnavailable):
+    """ComfyUI answered, but with an error, or with something that is not what was asked for."""
+
+
+class FileMissing(Exception):
+    """/view does not give the file; the text says how it answered."""
+
+
+class ComfyClient:
+    """Speaks to the ComfyUI at `host:port`. One instance is for one thread.
+
+    Every method raises ComfyUnavailable when there is no answer, or one that makes no sense.
+    """
+
+    def __init__(self, address: str, *, timeout_s: float = 30.0) -> None:
+        self.address = address
+        self._timeout_s = timeout_s
+        self._session = requests.Session()
+        # ComfyUI is on this machine or in this network: a proxy for the internet is not for it.
+        self._session.trust_env = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def is_ready(self, *, timeout_s: float | None = None) -> bool:
+        """Tell whether the server answers; it listens only once its nodes are loaded."""
+        try:
+            return self._request("GET", "/prompt", timeout_s=timeout_s).status_code == 200
+        except ComfyUnavailable:
+            return False
+
+    def system_stats(self) -> dict[str, Any]:
+        """GET /system_stats: versions and devices."""
+        return self._json("GET", "/system_stats")
+
+    def upload(self, name: str, data: bytes) -> str:
+        """Put a file into the input folder, over one of that name; return the name it got."""
+        subfolder, _, filename = name.rpartition("/")
+        answer = self._json(
+            "POST",
+            "/upload/image",
+            files={"image": (filename, data, "application/octet-stream")},
+            data={"overwrite": "true", "subfolder": subfolder, "type": "input"},
+        )
+        stored, folder = answer.get("name"), answer.get("subfolder")
+        if not isinstance(stored, str):
+            raise BadAnswer("ComfyUI answered POST /upload/image without a name")
+        return f"{folder}/{stored}" if folder else stored
+
+    def queue_prompt(
+        self,
+        workflow: dict[str, Any],
+        *,
+        prompt_id: str,
+        client_id: str,
+        extra_data: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Queue a workflow; return the `node_errors` of outputs that were left out.
+
+        Raises:
+            PromptRefused: it does not run.
+        """
+        body = {
+            "prompt": workflow,
+            "prompt_id": prompt_id,
+            "client_id": client_id,
+            "extra_data": extra_data,
+        }
+        status, content = self._ask("POST", "/prompt", json=body)
+        if status != 200:
+            raise PromptRefused(status, _refusal(content))
+        answer = _object(content)
+        if answer.get("prompt_id") != prompt_id:
+            other = str(answer.get("prompt_id"))[:100]
+            raise BadAnswer(f"ComfyUI queued the prompt under another id: {other}")
+        errors = answer.get("node_errors")
+        return errors if isinstance(errors, dict) else {}
+
+    def history(self, prompt_id: str) -> dict[str, Any] | None:
+        """Return the prompt's history entry; None while it waits or runs, or if it is unknown."""
+        entry = self._json("GET", f"/history/{prompt_id}").get(prompt_id)
+        return entry if isinstance(entry, dict) else None
+
+    def is_queued(self, prompt_id: str) -> bool:
+        """Tell whether the prompt waits or runs."""
+        queue = self._json("GET", "/queue")
+        try:
+            return any(item[1] == prompt_id for state in _QUEUES for item in queue[state])
+        except (LookupError, TypeError) as error:
+            raise BadAnswer("ComfyUI answered GET /queue with no queue") from error
+
+    def cancel(self, prompt_id: str) -> None:
+        """Take the prompt from the queue, or interrupt it if it runs; touch no other prompt."""
+        self._request("POST", "/queue", json={"delete": [prompt_id]})
+        self._request("POST", "/interrupt", json={"prompt_id": prompt_id})
+
+    def forget(self, prompt_id: str) -> None:
+        """Remove the prompt's history entry."""
+        self._request("POST", "/history", json={"delete": [prompt_id]})
+
+    def free(self, *, unload_models: bool = False) -> None:
+        """Drop all cached node results, on request also the loaded models, before the next run."""
+        self._request("POST", "/free", json={"free_memory": True, "unload_models": unload_models})
+
+    def node_class(self, class_type: str) -> dict[str, Any] | None:
+        """Return what a node class takes (an entry of /object_info), or None if there is none.
+
+        A name may be anything that a caller sends: what cannot be asked for is none.
+        """
+        try:
+            entry = self._json(
+                "GET", f"/object_info/{quote(class_type, safe='', errors='replace')}"
+            )
+        except BadAnswer:
+            return None
+        found = entry.get(class_type)
+        return found if isinstance(found, dict) else None
+
+    def node_classes(self) -> Iterable[str]:
+        """Return the names of all node classes. Slow: ComfyUI lists all model folders for it."""
+        return list(self._json("GET", "/object_info"))
+
+    def download(self, *, filename: str, subfolder: str, folder_type: str, to: Path) -> int:
+        """Write a file of ComfyUI's to `to`; return its size in bytes.
+
+        Raises:
+            FileMissing: it is not there, or ComfyUI refuses to give it.
+            ComfyUnavailable: it came only in part.
+        """
+        query = urlencode({"filename": filename, "subfolder": subfolder, "type": folder_type})
+        # As it is: the size could not be checked otherwise.
+        headers = {"Accept-Encoding": "identity"}
+        response = self._request("GET", f"/view?{query}", stream=True, headers=headers)
+        with response:
+            if response.status_code != 200:
+                raise FileMissing(f"HTTP {response.status_code}")
+            size = 0
+            with to.open("wb") as file:
+                try:
+                    for chunk in response.iter_content(CHUNK_BYTES):
+                        size += file.write(chunk)
+                except requests.RequestException as error:
+                    raise ComfyUnavailable(f"{filename} came only in part: {error}") from error
+        expected = response.headers.get("Content-Length")
+        if expected is not None and int(expected) != size:
+            raise ComfyUnavailable(f"{filename} came only in part: {size} of {expected} bytes")
+        return size
+
+    def _json(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+        status, content = self._ask(method, path, **arguments)
+        if status != 200:
+            raise BadAnswer(f"ComfyUI answered {method} {path} with {status}")
+        if content is None:
+            raise BadAnswer(f"ComfyUI answered {method} {path} with more than {MAX_ANSWER_BYTES} B")
+        try:
+            answer = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise BadAnswer(f"ComfyUI answered {method} {path} with bad JSON: {error}") from error
+        if not isinstance(answer, dict):
+            raise BadAnswer(f"ComfyUI answered {method} {path} with no JSON object")
+        return answer
+
+    def _ask(self, method: str, path: str, **arguments: Any) -> tuple[int, bytes | None]:
+        """Return status and body; None for a body that would fill the memory."""
+        with self._request(method, path, stream=True, **arguments) as response:
+            content = bytearray()
+            try:
+                for piece in response.iter_content(CHUNK_BYTES):
+                    content += piece
+                    if len(content) > MAX_ANSWER_BYTES:
+                        return response.status_code, None
+            except requests.RequestException as error:
+                raise ComfyUnavailable(f"{method} {path} was answered in part: {error}") from error
+            return response.status_code, bytes(content)
+
+    def _request(
+        self, method: str, path: str, *, timeout_s: float | None = None, **arguments: Any
+    ) -> requests.Response:
+        url = f"http://{self.address}{path}"
+        timeout = self._timeout_s if timeout_s is None else timeout_s
+        try:
+            # ComfyUI never redirects: an answer that does is not from it.
+            return self._session.request(
+                method, url, timeout=timeout, allow_redirects=False, **arguments
+            )
+        except (requests.RequestException, ValueError) as error:  # ValueError: a bad redirect
+            reason = _innermost(error)
+            raise ComfyUnavailable(f"ComfyUI did not answer {method} {path}: {reason}") from error
+
+
+def _innermost(error: BaseException) -> str:
+    """Say what happened to the connection, without the five layers around it."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _refusal(content: bytes | None) -> dict[str, Any]:
+    if content is not None:
+        return _object(content)
+    # ComfyUI lists for each invalid node every output that cannot run: the square of their number.
+    return {"error": {"message": "The workflow has far too many invalid nodes to list them."}}
+
+
+def _object(content: bytes | None) -> dict[str, Any]:
+    """Read a JSON object; {} for anything else. ComfyUI writes NaN into history, which is taken."""
+    try:
+        answer = json.loads(content or b"")
+    except (ValueError, RecursionError):
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+class Disconnected(Exception):
+    """The websocket is closed, or could not be opened."""
+
+
+class EventStream:
+    """The websocket of one client id. ComfyUI replays nothing: what is missed is lost."""
+
+    def __init__(self, address: str, client_id: str, *, timeout_s: float = 1.0) -> None:
+        """Connect.
+
+        Raises:
+            Disconnected: it did not work.
+        """
+        # The library checks UTF-8 byte by byte in Python: minutes for what a node may report.
+        self._socket = websocket.WebSocket(skip_utf8_validation=True)
+        host, _, port = address.rpartition(":")
+        try:
+            # A socket of our own: the library would go through a proxy of the environment.
+            plain = socket.create_connection((host.strip("[]"), int(port)), timeout_s)
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket.connect(
+                f"ws://{address}/ws?clientId={client_id}",
+                timeout=timeout_s,
+                socket=plain,
+                suppress_origin=True,
+            )
+        except (websocket.WebSocketException, OSError, ValueError, IndexError) as error:
+            # The last two: the library's, for an answer that is not HTTP.
+            raise Disconnected(str(error)) from error
+
+    def receive(self, timeout_s: float) -> str | bytes | None:
+        """Wait for a frame; None when none came in time.
+
+        Raises:
+            Disconnected: there will be no more.
+        """
+        self._socket.settimeout(timeout_s)
+        try:
+            opcode, data = self._socket.recv_data()
+        except websocket.WebSocketTimeoutException:
+            return None
+        except (websocket.WebSocketException, OSError) as error:
+            raise Disconnected(str(error)) from error
+        if opcode == websocket.ABNF.OPCODE_CLOSE:
+            raise Disconnected("ComfyUI closed the connection")
+        if opcode == websocket.ABNF.OPCODE_TEXT:
+            return bytes(data).decode("utf-8", "replace")
+        return bytes(data)
+
+    def close(self) -> None:
+        """Close it at once, without waiting for the other side."""
+        with suppress(websocket.WebSocketException, OSError):
+            self._socket.shutdown()

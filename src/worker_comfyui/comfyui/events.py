@@ -1,0 +1,108 @@
+"""ComfyUI's websocket frames as typed events. Pure.
+
+Frame types and their fields: ComfyUI 0.3.64 execution.py, main.py, comfy_execution/progress.py;
+recorded in test_resources/comfyui/transcripts/.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class NodesCached:
+    """These nodes need no run: their results are still there from an earlier prompt."""
+
+    nodes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStarted:
+    """ComfyUI turned to this node of the workflow."""
+
+    node_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far each node is, 0 to 1; nodes not yet begun are absent."""
+
+    nodes: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class BranchBlocked:
+    """A node stopped its branch with a message; the rest of the workflow goes on."""
+
+    node_id: str
+    class_type: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The prompt has come to an end of some kind; history says which.
+
+    `stored` tells whether its history entry is sure to be there: ComfyUI stores it between the
+    execution_* frame and the last one, `executing` without a node.
+    """
+
+    stored: bool
+
+
+Event = NodesCached | NodeStarted | Progress | BranchBlocked | Ended
+
+
+def parse(frame: str | bytes, prompt_id: str) -> Event | None:
+    """Read one frame. None: it is of another prompt, or of no use to a worker, or not readable."""
+    if isinstance(frame, bytes):  # previews and texts for the editor
+        return None
+    try:
+        message = json.loads(frame)
+        kind, data = message["type"], message["data"]
+        if data.get("prompt_id") != prompt_id:
+            return None
+        return _event(kind, data)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return None
+
+
+def _event(kind: str, data: dict[str, Any]) -> Event | None:
+    if kind == "executing":
+        node = data["node"]
+        return Ended(stored=True) if node is None else NodeStarted(_workflow_node(data))
+    if kind == "progress_state":
+        return Progress(_progress(data["nodes"]))
+    if kind == "execution_cached":
+        return NodesCached(tuple(map(str, data["nodes"])))
+    if kind == "execution_error" and data.get("exception_type") == "ExecutionBlocked":
+        return BranchBlocked(
+            str(data["node_id"]), str(data.get("node_type")), str(data["exception_message"]).strip()
+        )
+    if kind in {"execution_success", "execution_error", "execution_interrupted"}:
+        return Ended(stored=False)
+    return None
+
+
+def _workflow_node(data: dict[str, Any]) -> str:
+    """Nodes made while the workflow runs show as the node that made them."""
+    return str(data.get("display_node") or data["node"])
+
+
+def _progress(nodes: dict[str, dict[str, Any]]) -> dict[str, float]:
+    done: dict[str, float] = {}
+    for node_id, state in nodes.items():
+        shown = str(state.get("display_node_id") or node_id)
+        part = 1.0 if state.get("state") == "finished" else _part(state)
+        done[shown] = min(done.get(shown, 1.0), part)
+    return done
+
+
+def _part(state: dict[str, Any]) -> float:
+    """Nodes report any numbers: NaN, more than the maximum, a maximum of 0."""
+    value, maximum = float(state.get("value") or 0), float(state.get("max") or 0)
+    part = value / maximum if maximum > 0 else 0.0
+    return min(max(part, 0.0), 1.0) if math.isfinite(part) else 0.0

@@ -1,0 +1,78 @@
+"""A job as the worker understands it. `worker_comfyui.request` makes one from what was sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from worker_comfyui.config import Secret
+
+Workflow = dict[str, dict[str, Any]]
+"""ComfyUI's API format: `{node id: {"class_type": str, "inputs": {...}, "_meta"?: {...}}}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """A file that the workflow's loaders read.
+
+    Attributes:
+        path: Its place in the request, for messages: `images[0]` or `files[2]`.
+        field: The field that has the data, for messages: `image` or `data`.
+        name: The name under which loaders find it: `photo.png` or `folder/photo.png`.
+        source: base64, a data URI, or an http(s) URL.
+    """
+
+    path: str
+    field: Literal["image", "data"]
+    name: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """How the caller wants the results (`input.output`).
+
+    Attributes:
+        delivery: `s3` or `base64`; None: `s3` where a bucket is configured, else `base64`.
+        format: Convert still images to this format; None: leave them as ComfyUI saved them.
+        quality: 1 to 100, for jpeg and webp.
+        metadata: Keep the workflow where ComfyUI embeds it (EMBED_METADATA) in still images.
+    """
+
+    delivery: Literal["base64", "s3"] | None = None
+    format: Literal["png", "jpeg", "webp"] | None = None
+    quality: int = 90
+    metadata: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class S3Config:
+    """The caller's own bucket (the job's `s3Config`)."""
+
+    endpoint_url: str
+    access_id: Secret
+    access_secret: Secret
+    bucket_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One checked request.
+
+    Attributes:
+        id: The platform's job id.
+        workflow: In ComfyUI's API format, as sent.
+        files: `images` and `files` of the request, names unique.
+        comfy_org_api_key: The caller's key for API nodes.
+        output: How the results are delivered.
+        timeout_s: The job's own deadline in seconds, or None.
+        s3_config: The caller's bucket, or None.
+    """
+
+    id: str
+    workflow: Workflow
+    files: tuple[InputFile, ...] = ()
+    comfy_org_api_key: Secret | None = None
+    output: OutputOptions = field(default_factory=OutputOptions)
+    timeout_s: float | None = None
+    s3_config: S3Config | None = None

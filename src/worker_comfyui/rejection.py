@@ -1,0 +1,327 @@
+"""ComfyUI's answer to a refused prompt → an error that a caller can act on.
+
+Shapes of the answers: ComfyUI 0.3.64 execution.py (validate_prompt, validate_inputs), recorded in
+test_resources/comfyui/transcripts/prompt_refused.json.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from functools import cache
+from itertools import islice
+from typing import Any
+
+from worker_comfyui.errors import Detail, PromptRejected
+from worker_comfyui.job import Workflow
+
+MAX_DETAILS = 50
+MAX_OPTIONS = 10
+MAX_TEXT = 300
+
+NodeClass = Callable[[str], dict[str, Any] | None]
+"""Gives a node class's description (as in /object_info), or None."""
+NodeClasses = Callable[[], Iterable[str]]
+"""Gives the names of all node classes."""
+Locate = Callable[[Detail], Detail]
+"""Adds to the detail of a value that is not among the choices where such a model lies."""
+
+
+def explain(
+    answer: dict[str, Any],
+    workflow: Workflow,
+    node_class: NodeClass,
+    node_classes: NodeClasses,
+    locate: Locate = lambda detail: detail,
+) -> PromptRejected:
+    """Make the error for an answer of POST /prompt other than 200 (`{}` where it had no JSON)."""
+    error = answer.get("error")
+    error = error if isinstance(error, dict) else {}
+    details = [
+        *_unknown_classes(error, workflow, node_class, node_classes),
+        *_loops(error, workflow),
+        *node_problems(answer.get("node_errors"), workflow, node_class, locate),
+    ]
+    if not details:
+        details = [{"message": _general(error)}]
+    message = _sentence(details[0])
+    if len(details) > 1:
+        message += f" (and {len(details) - 1} more, see `details`)"
+    return PromptRejected(message, details[:MAX_DETAILS])
+
+
+def node_problems(
+    node_errors: Any,
+    workflow: Workflow,
+    node_class: NodeClass,
+    locate: Locate = lambda detail: detail,
+) -> list[Detail]:
+    """Turn `node_errors` into details: one for each problem of each node."""
+    if not isinstance(node_errors, dict):
+        return []
+    node_class = cache(node_class)
+    details: list[Detail] = []
+    for node_id, node in node_errors.items():
+        if not isinstance(node, dict):
+            continue
+        class_type = str(node.get("class_type"))
+        inputs = workflow.get(node_id, {}).get("inputs", {})
+        for problem in node.get("errors") or ():
+            if isinstance(problem, dict):
+                detail = {"node_id": _cut(str(node_id)), "class_type": _cut(class_type)}
+                detail |= _problem(problem, inputs, class_type, workflow, node_class)
+                is_choice = problem.get("type") == "value_not_in_list"
+                details.append(locate(detail) if is_choice else detail)
+    return details
+
+
+def _problem(
+    problem: dict[str, Any],
+    inputs: dict[str, Any],
+    class_type: str,
+    workflow: Workflow,
+    node_class: NodeClass,
+) -> Detail:
+    info = problem.get("extra_info")
+    info = info if isinstance(info, dict) else {}
+    if info.get("input_name") is None:
+        return _broken_link(problem, inputs, workflow, node_class) or {"message": _said(problem)}
+    name = str(info["input_name"])
+    detail: Detail = {"input": _cut(name)}
+    received = info.get("received_value", inputs.get(name))
+    if received is not None:
+        detail["received"] = _cut_value(received)
+    config = info.get("input_config") or _input_config(class_type, name, node_class)
+    return detail | _reason(problem, info, config, detail.get("received"))
+
+
+def _reason(  # noqa: PLR0911  # one return a kind
+    problem: dict[str, Any], info: dict[str, Any], config: Any, received: Any
+) -> Detail:
+    """Say what is wrong with an input, and what it takes."""
+    wanted = _type_name(config)
+    takes = wanted or "another type"
+    match problem.get("type"):
+        case "value_not_in_list":
+            return _not_in_list(str(received), _options(config))
+        case "required_input_missing" if wanted:
+            return {"allowed": wanted, "message": f"is required, but missing: it takes {wanted}"}
+        case "required_input_missing":
+            return {"message": "is required, but missing"}
+        case "return_type_mismatch":
+            given = _cut(str(info.get("received_type")))
+            message = f"is linked to an output of type {given}, but takes {takes}"
+            return {"received": given, "allowed": takes, "message": message}
+        case "value_bigger_than_max" | "value_smaller_than_min":
+            bounds = _bounds(config)
+            return {"allowed": bounds, "message": f"is {received}, but must be {bounds}"}
+        case "invalid_input_type":
+            why = _cut(str(info.get("exception_message") or _said(problem)))
+            return {"allowed": takes, "message": f"is {received!r}, but takes {takes}: {why}"}
+        case "custom_validation_failed":
+            text = _cut(str(problem.get("details") or ""))
+            return {"message": text.partition(" - ")[2] or text or _said(problem)}
+        case _:
+            return {"message": _said(problem)}
+
+
+def _said(problem: dict[str, Any]) -> str:
+    """Repeat ComfyUI's own words for a problem that is not known here."""
+    parts = (problem.get("message") or problem.get("type"), problem.get("details"))
+    return _cut(": ".join(str(part) for part in parts if part) or "is not valid")
+
+
+def _input_config(class_type: str, name: str, node_class: NodeClass) -> Any:
+    """Look up what an input takes; ComfyUI leaves it out of some answers, long lists for one."""
+    inputs = (node_class(class_type) or {}).get("input") or {}
+    return {**inputs.get("optional", {}), **inputs.get("required", {})}.get(name)
+
+
+def _type_name(config: Any) -> str | None:
+    """Name the type that an input takes; a list of choices has none."""
+    first = config[0] if isinstance(config, (list, tuple)) and config else None
+    return _cut(first) if isinstance(first, str) else None
+
+
+def _options(config: Any) -> list[str] | None:
+    """List what a choice allows, in either of ComfyUI's two shapes."""
+    if not isinstance(config, (list, tuple)) or not config:
+        return None
+    first = config[0]
+    if first == "COMBO":
+        first = _limits(config).get("options")
+    return [_cut(str(option)) for option in first] if isinstance(first, (list, tuple)) else None
+
+
+def _limits(config: Any) -> dict[str, Any]:
+    limits = config[1] if isinstance(config, (list, tuple)) and len(config) > 1 else {}
+    return limits if isinstance(limits, dict) else {}
+
+
+def _not_in_list(received: str, options: list[str] | None) -> Detail:
+    message = f"is {received!r}, which is not among the choices"
+    if options is None:
+        return {"message": message}
+    if not options:
+        return {
+            "allowed": [],
+            "message": f"{message}: there are none, so the models of this kind are missing "
+            "from the image and the network volume",
+        }
+    close = difflib.get_close_matches(received, options, n=1, cutoff=0.5)
+    detail: Detail = {"allowed": options[:MAX_OPTIONS]}
+    if len(options) > MAX_OPTIONS:
+        detail["allowed_count"] = len(options)
+    if close:
+        detail["did_you_mean"] = close[0]
+        message += f"; did you mean {close[0]!r}?"
+    else:
+        shown = ", ".join(map(repr, options[:MAX_OPTIONS]))
+        rest = len(options) - MAX_OPTIONS
+        message += f": {shown}" + (f" and {rest} more" if rest > 0 else "")
+    detail["message"] = message
+    return detail
+
+
+def _bounds(config: Any) -> str:
+    limits = _limits(config)
+    parts = [
+        f"{word} {limits[key]}"
+        for key, word in (("min", "at least"), ("max", "at most"))
+        if key in limits
+    ]
+    return " and ".join(parts) or "within the node's limits"
+
+
+def _broken_link(
+    problem: dict[str, Any], inputs: dict[str, Any], workflow: Workflow, node_class: NodeClass
+) -> Detail | None:
+    """Find the link that makes ComfyUI fail while it validates the node."""
+    if problem.get("type") != "exception_during_validation":
+        return None
+    for name, value in inputs.items():
+        if not _is_link(value):
+            continue
+        source, index = value
+        if source not in workflow:
+            message = f"is linked to node {_cut(source)}, which the workflow does not have"
+            return {"input": name, "received": [_cut(source), index], "message": message}
+        class_type = str(workflow[source].get("class_type"))
+        outputs = (node_class(class_type) or {}).get("output")
+        if isinstance(outputs, (list, tuple)) and index not in range(len(outputs)):
+            allowed = f"0 to {len(outputs) - 1}" if outputs else "none"
+            return {
+                "input": name,
+                "received": value,
+                "allowed": allowed,
+                "message": f"is linked to output {index} of node {source} ({class_type}), "
+                f"which has {len(outputs)} (counted from 0)",
+            }
+    return None
+
+
+def _is_link(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
+
+
+def _unknown_classes(
+    error: dict[str, Any], workflow: Workflow, node_class: NodeClass, node_classes: NodeClasses
+) -> list[Detail]:
+    """Name every node whose class is unknown; ComfyUI names the first one only."""
+    if error.get("type") not in {"invalid_prompt", "missing_node_type"}:
+        return []
+    wanted: dict[str, list[str]] = {}
+    for node_id, node in workflow.items():
+        wanted.setdefault(str(node.get("class_type")), []).append(node_id)
+    known = dict.fromkeys(node_classes())
+    # A class whose description fails is not in the list, but it exists.
+    unlisted = (name for name in wanted if name not in known and node_class(name) is None)
+    missing = list(islice(unlisted, MAX_DETAILS))
+    details: list[Detail] = []
+    for name in missing:
+        close = difflib.get_close_matches(_cut(name), known, n=1, cutoff=0.75)
+        hint = (
+            f"; did you mean {close[0]!r}?"
+            if close
+            else ": a custom node that is not installed, or failed to load (see the worker's log)"
+        )
+        details += [
+            {
+                "node_id": _cut(node_id),
+                "class_type": _cut(name),
+                **({"did_you_mean": close[0]} if close else {}),
+                "message": f"the node class does not exist here{hint}",
+            }
+            for node_id in wanted[name]
+        ]
+    return details
+
+
+def _loops(error: dict[str, Any], workflow: Workflow) -> list[Detail]:
+    """Show the links that form a loop, which ComfyUI 0.3.64 refuses without saying why."""
+    if error.get("type") not in {"prompt_outputs_failed_validation", "dependency_cycle"}:
+        return []
+    links = {
+        node_id: [str(v[0]) for v in node.get("inputs", {}).values() if _is_link(v)]
+        for node_id, node in workflow.items()
+    }
+    done: set[str] = set()
+    for start in workflow:
+        trail: dict[str, None] = {}
+        stack = [(start, iter(links[start]))]
+        trail[start] = None
+        while stack:
+            node_id, sources = stack[-1]
+            for source in sources:
+                if source in trail:
+                    loop = [*list(trail)[list(trail).index(source) :], source]
+                    return [
+                        {
+                            "node_id": _cut(source),
+                            "class_type": _cut(str(workflow[source].get("class_type"))),
+                            "message": _cut(f"the links form a loop: {' ← '.join(loop)}"),
+                        }
+                    ]
+                if source in links and source not in done:
+                    trail[source] = None
+                    stack.append((source, iter(links[source])))
+                    break
+            else:
+                done.add(node_id)
+                trail.pop(node_id, None)
+                stack.pop()
+    return []
+
+
+def _general(error: dict[str, Any]) -> str:
+    kind = error.get("type")
+    if kind == "prompt_no_outputs":
+        return "the workflow has no output node, such as SaveImage, so there is nothing to run"
+    message, details = str(error.get("message") or ""), str(error.get("details") or "")
+    if not message:
+        return "ComfyUI could not read the workflow (see ComfyUI's lines in the worker's log)"
+    return _cut(f"{message} {details}".strip())
+
+
+def _sentence(detail: Detail) -> str:
+    where = ""
+    if "node_id" in detail:
+        where = f"node {detail['node_id']} ({detail['class_type']})"
+        if "input" in detail:
+            where += f", input `{detail['input']}`"
+        where += ": "
+    return f"{where}{detail['message']}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 3]}..."
+
+
+def _cut_value(value: Any) -> Any:
+    return (
+        _cut(value)
+        if isinstance(value, str)
+        else _cut(str(value))
+        if isinstance(value, (list, dict))
+        else value
+    )

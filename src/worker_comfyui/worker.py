@@ -1,0 +1,123 @@
+"""Turns the platform's jobs into results: every job gets one, whatever happens."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from worker_comfyui import logs, request, strict
+from worker_comfyui.bucket import Bucket
+from worker_comfyui.comfyui.supervisor import Supervisor
+from worker_comfyui.config import Settings
+from worker_comfyui.errors import ConfigurationError, InternalError, JobError
+from worker_comfyui.job_run import JobRun, Surroundings
+from worker_comfyui.redaction import Redactor, secrets_of
+from worker_comfyui.stop import JobCancelled, Stop
+from worker_comfyui.tracking import Update
+from worker_comfyui.turn import Turns
+
+log = logging.getLogger(__name__)
+
+MEGA = 1_000_000
+RUNSYNC_LIMIT_MB = 20.0
+RUN_LIMIT_MB = 10.0
+ENVELOPE_BYTES = 2000
+"""What the SDK and this module write around the result, with room to spare."""
+
+
+class Worker:
+    """Runs jobs on one ComfyUI; `run` may be called from several threads at once."""
+
+    def __init__(self, settings: Settings, supervisor: Supervisor, redactor: Redactor) -> None:
+        """Raise ConfigurationError if the bucket's settings do not name one bucket."""
+        self._settings = settings
+        self._supervisor = supervisor
+        self._redactor = redactor
+        self._shared = Surroundings(settings, supervisor, Turns(), Bucket.from_settings(settings))
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a job could start at once, as far as ComfyUI is concerned."""
+        return self._supervisor.is_ready
+
+    @property
+    def must_retire(self) -> bool:
+        """Whether no further job can succeed here."""
+        return self._supervisor.gave_up
+
+    def run(
+        self,
+        raw: Mapping[str, Any],
+        cancelled: Callable[[], bool],
+        report: Callable[[Update], None],
+    ) -> dict[str, Any]:
+        """Run one job; return its result, or its error, as strict JSON.
+
+        Args:
+            raw: The job as the platform hands it over.
+            cancelled: Asked often; when true, the job is stopped.
+            report: Called with each step of progress.
+
+        Raises:
+            JobCancelled: the job was cancelled; ComfyUI no longer works on it.
+        """
+        job_id = str(raw.get("id", ""))
+        with logs.fields(job_id=job_id), self._redactor.knowing(secrets_of(raw)):
+            try:
+                job = request.parse(raw)
+                result = JobRun(self._shared, job, Stop(cancelled), report).result(
+                    self._limit_bytes(job_id)
+                )
+                for part in ("errors", "texts"):  # a node may print what it was given
+                    if part in result:
+                        result[part] = self._redactor.value(result[part])
+                timings = result["timings"]
+                log.info(
+                    "job done in %.2f s",
+                    timings["total_ms"] / 1000,
+                    extra={"event": "job_done", "timings": timings},
+                )
+            except JobCancelled:
+                log.info("job cancelled", extra={"event": "job_cancelled"})
+                raise
+            except JobError as error:
+                result = self._redactor.value(error.as_result())
+                extra = {"event": "job_failed", "error_code": error.code}
+                # Its sentence says all; a record of the error itself would keep its frames alive.
+                log.error(str(error), extra=extra)  # noqa: TRY400
+            except Exception as error:
+                log.exception("the worker failed", extra={"event": "job_failed"})
+                result = InternalError(f"{type(error).__name__} in the worker").as_result()
+            if self.must_retire:
+                result["refresh_worker"] = True
+            return dict(strict.clean(result))
+
+    def warm_up(self) -> None:
+        """Run WARMUP_WORKFLOW, so that its models are loaded before the first job comes.
+
+        Raises:
+            ConfigurationError: it cannot be read, or it fails.
+        """
+        path = self._settings.warmup_workflow
+        if path is None:
+            return
+        try:
+            sent = json.loads(path.read_text())
+            wrapped = sent.get("input", sent if "workflow" in sent else {"workflow": sent})
+        except (OSError, ValueError, AttributeError) as error:
+            raise ConfigurationError(f"WARMUP_WORKFLOW cannot be used: {error}") from error
+        result = self.run({"id": "warm-up", "input": wrapped}, lambda: False, lambda _: None)
+        if "error" in result:
+            raise ConfigurationError(f"WARMUP_WORKFLOW failed: {result['error']}")
+
+    def _limit_bytes(self, job_id: str) -> int:
+        """Return how large a result may be; the platform has one limit for each way to call it.
+
+        Source: https://docs.runpod.io/serverless/workers/handler-functions (payload limits).
+        """
+        limit_mb = self._settings.max_result_mb
+        if limit_mb is None:
+            limit_mb = RUNSYNC_LIMIT_MB if job_id.startswith("sync-") else RUN_LIMIT_MB
+        return int(limit_mb * MEGA) - ENVELOPE_BYTES

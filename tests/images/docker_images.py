@@ -1,0 +1,295 @@
+"""Real images, built by a real Docker engine through bake, and run: see scripts/test-images.
+
+ComfyUI's place takes local_comfyui, that of the hub a stand-in with small files: so neither
+gigabytes nor a GPU are needed. Everything else is the Dockerfile as it is.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.variants import load
+from tests.support.hub import Hub
+
+pytestmark = pytest.mark.timeout(900)
+
+ROOT = Path(__file__).parents[2]
+VARIANT = "sdxl"
+IMAGE = "worker-comfyui-test"
+TOKEN = "hf_made_up_for_this_build"
+
+
+def docker(*arguments: str, check: bool = True, **environ: str) -> str:
+    """Run docker; return what it printed, errors included."""
+    result = subprocess.run(
+        ["docker", *arguments],
+        env=os.environ | environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert not check or result.returncode == 0, result.stdout[-5000:]
+    return result.stdout
+
+
+def gateway() -> str:
+    """The address under which a build reaches this machine."""
+    template = "{{(index .IPAM.Config 0).Gateway}}"
+    return docker("network", "inspect", "bridge", "--format", template).strip() or "172.17.0.1"
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    with Hub(folder=tmp_path_factory.mktemp("hub")).running(gateway()) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def contents(hub: Hub) -> dict[str, bytes]:
+    """The variant's files by destination, each with content of its own; the second is gated."""
+    files = load()[VARIANT]["files"]
+    made = {file["destination"]: file["destination"].encode() * 100_000 for file in files}
+    for number, (destination, content) in enumerate(made.items()):
+        hub.add(f"test/{number}/model.safetensors", content)
+        assert destination
+    hub.gated["test/1"] = TOKEN
+    return made
+
+
+@pytest.fixture(scope="module")
+def checkout(contents: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project whose variant names the stand-in's files."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("Dockerfile", ".dockerignore", "docker-bake.hcl", "handler.py"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("requirements.txt", "test_input.json"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("src", "scripts"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    listed = folder / "src" / "models" / "variants.json"
+    document = json.loads(listed.read_text())
+    document["variants"][VARIANT]["files"] = [
+        {
+            "repository": f"test/{number}",
+            "path": "model.safetensors",
+            "destination": destination,
+            "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "gated": number == 1,
+        }
+        for number, (destination, content) in enumerate(contents.items())
+    ]
+    listed.write_text(json.dumps(document))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def comfyui_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """local_comfyui, laid out as ComfyUI's source."""
+    folder = tmp_path_factory.mktemp("comfyui-source")
+    shutil.copytree(ROOT / "src" / "local_comfyui", folder / "local_comfyui")
+    (folder / "main.py").write_text(
+        "import sys\nfrom local_comfyui.application import run\nsys.exit(run(sys.argv[1:]))\n"
+    )
+    (folder / "comfyui_version.py").write_text('__version__ = "0.0.1"\n')
+    (folder / "requirements.txt").write_text("aiohttp\npillow\n")
+    (folder / "custom_nodes").mkdir()
+    (folder / "models").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def build(checkout: Path, comfyui_source: Path, hub: Hub) -> Any:
+    def build(target: str, tag: str, token: str = TOKEN) -> str:
+        # PYTORCH: any small package; nothing here computes.
+        return docker(
+            *("buildx", "bake", "--progress", "plain", "--load"),
+            *("--file", str(checkout / "docker-bake.hcl"), target),
+            *("--set", f"*.context={checkout}"),
+            *("--set", f"*.contexts.comfyui-source={comfyui_source}"),
+            *("--set", f"*.tags={IMAGE}:{tag}"),
+            COMFYUI_VERSION="0.0.1",
+            PYTORCH="six==1.17.0",
+            PYTORCH_INDEX="https://pypi.org/simple",
+            HF_ENDPOINT=hub.url,
+            HUGGINGFACE_ACCESS_TOKEN=token,
+            BASE_IMAGE=os.environ.get("BASE_IMAGE", "ubuntu:24.04"),
+            PYTHON_VERSION=os.environ.get("PYTHON_VERSION", "3.12"),
+        )
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def base(build: Any) -> Iterator[str]:
+    build("base", "base")
+    yield f"{IMAGE}:base"
+    docker("image", "rm", "--force", f"{IMAGE}:base")
+
+
+@pytest.fixture(scope="module")
+def final(build: Any) -> Iterator[str]:
+    build(VARIANT, "final")
+    yield f"{IMAGE}:final"
+    docker("image", "rm", "--force", f"{IMAGE}:final")
+
+
+def layers(image: str) -> list[str]:
+    found: list[str] = json.loads(
+        docker("image", "inspect", image, "--format", "{{json .RootFS.Layers}}")
+    )
+    return found
+
+
+def saved(image: str, folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Every blob of the image: layers, history, and where there is one, the attestation."""
+    path = folder / "image.tar"
+    docker("image", "save", "--output", str(path), image)
+    with tarfile.open(path) as archive:
+        for member in archive:
+            if stream := archive.extractfile(member):
+                data = stream.read()
+                yield member.name, gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+    path.unlink()
+
+
+def files_in(blob: bytes) -> Iterator[tuple[str, bytes]]:
+    try:
+        with tarfile.open(fileobj=io.BytesIO(blob)) as archive:
+            for member in archive:
+                if member.isfile() and (stream := archive.extractfile(member)):
+                    yield member.name, stream.read()
+    except tarfile.ReadError:
+        return
+
+
+@pytest.mark.parametrize("name", ["base", "final"])
+def test_the_image_runs_test_input_and_answers(name: str, request: pytest.FixtureRequest) -> None:
+    output = docker("run", "--rm", request.getfixturevalue(name))
+    assert "completed successfully" in output
+    assert "'type': 'base64'" in output
+
+
+def test_sigterm_ends_it_within_seconds_and_cleanly(base: str) -> None:
+    for after_s in (0.2, 3.0):
+        container = docker("run", "--detach", "--env", "SERVE_API_LOCALLY=true", base).strip()
+        try:
+            time.sleep(after_s)
+            start = time.monotonic()
+            docker("stop", "--time", "30", container)
+            assert time.monotonic() - start < 8
+            code = docker("inspect", "--format", "{{.State.ExitCode}}", container).strip()
+            assert code in {"0", "143"}  # 143: before Python had set a handler
+        finally:
+            docker("rm", "--force", container)
+
+
+def test_the_worker_cannot_import_pytorch(base: str) -> None:
+    program = "import importlib.util as u; print(u.find_spec('torch'), u.find_spec('runpod'))"
+    output = docker("run", "--rm", base, "/opt/worker/bin/python", "-c", program)
+    assert output.startswith("None ModuleSpec")
+
+
+def test_everything_is_compiled(base: str) -> None:
+    program = """
+from importlib.util import cache_from_source
+from pathlib import Path
+for folder in ("/worker", "/comfyui", "/opt/worker/lib", "/opt/comfyui/lib"):
+    for path in Path(folder).rglob("*.py"):
+        if path.stat().st_size and not Path(cache_from_source(str(path))).exists():
+            print(path)
+"""
+    output = docker("run", "--rm", base, "/opt/worker/bin/python", "-B", "-c", program)
+    missing = len(output.splitlines())
+    assert missing < 20  # files that are no Python 3, such as templates
+
+
+def test_the_weights_are_there_once_each_in_a_layer_of_its_own(
+    final: str, contents: dict[str, bytes], tmp_path: Path
+) -> None:
+    found: dict[str, list[str]] = {}
+    for blob_name, blob in saved(final, tmp_path):
+        for name, content in files_in(blob):
+            for destination, expected in contents.items():
+                if content == expected:
+                    assert name == f"comfyui/models/{destination}"
+                    found.setdefault(destination, []).append(blob_name)
+    assert set(found) == set(contents)
+    assert all(len(blobs) == 1 for blobs in found.values())
+    assert len({blobs[0] for blobs in found.values()}) == len(contents)
+
+
+def test_no_token_is_in_any_layer_history_or_attestation(final: str, tmp_path: Path) -> None:
+    blobs = list(saved(final, tmp_path))
+    assert len(blobs) > 10
+    assert not [name for name, blob in blobs if TOKEN.encode() in blob]
+
+
+def test_a_change_of_the_worker_rebuilds_its_own_layer_only(
+    final: str, build: Any, checkout: Path, hub: Hub
+) -> None:
+    before = layers(final)
+    hub.served.clear()
+    handler = checkout / "handler.py"
+    handler.write_text(handler.read_text() + "\n# changed\n")
+    output = build(VARIANT, "final", token="")
+    assert layers(final)[:-1] == before[:-1]
+    assert layers(final)[-1] != before[-1]
+    assert hub.served == []
+    assert not re.search(r"pip install.*\n#\d+ \d", output)
+
+
+@pytest.mark.parametrize(
+    ("token", "sentence"),
+    [("", "can be read with a token only: accept the terms"), ("hf_wrong", "was refused (403)")],
+)
+def test_a_build_without_the_right_token_fails_with_what_to_do(
+    final: str, checkout: Path, build: Any, token: str, sentence: str
+) -> None:
+    assert final
+    listed = checkout / "src" / "models" / "variants.json"
+    text = listed.read_text()
+    # Another place for the gated file: what was built with the token would be in the cache.
+    changed = json.loads(text)
+    changed["variants"][VARIANT]["files"][1]["destination"] = f"vae/{token or 'none'}"
+    listed.write_text(json.dumps(changed))
+    try:
+        with pytest.raises(AssertionError, match=re.escape(sentence)):
+            build(VARIANT, "never", token=token)
+    finally:
+        listed.write_text(text)
+
+
+def test_a_derived_image_installs_custom_nodes_or_fails(base: str, tmp_path: Path) -> None:
+    node = tmp_path / "ComfyUI-Example"
+    node.mkdir()
+    (node / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n")
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "1"]):
+        identity = ["-c", "user.name=Test", "-c", "user.email=test@example.com"]
+        subprocess.run(["git", *identity, *arguments], cwd=node, check=True)
+    (tmp_path / "Dockerfile").write_text(
+        f"FROM {base}\n"
+        "COPY ComfyUI-Example /src/ComfyUI-Example\n"
+        "RUN git config --global --add safe.directory '*' "
+        "&& comfy-node-install file:///src/ComfyUI-Example "
+        "&& find /comfyui/custom_nodes/ComfyUI-Example -name '*.pyc' | grep -q .\n"
+        "RUN ! comfy-node-install file:///src/nothing-here\n"
+    )
+    docker("build", "--tag", f"{IMAGE}:derived", str(tmp_path))
+    docker("image", "rm", "--force", f"{IMAGE}:derived")

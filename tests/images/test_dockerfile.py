@@ -1,0 +1,174 @@
+"""What the Dockerfile promises, read from the file itself."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from models.variants import MAX_FILES, load
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+INSTRUCTIONS = [
+    re.sub(r"\s+", " ", line.replace("\\\n", " "))
+    for line in re.findall(r"^(?!#)[A-Z]+ (?:.*\\\n)*.*$", TEXT, re.MULTILINE)
+]
+
+
+def stages() -> dict[str, list[str]]:
+    """Instructions by stage; those before the first FROM under the empty name."""
+    found: dict[str, list[str]] = {"": []}
+    name = ""
+    for instruction in INSTRUCTIONS:
+        if stage := re.fullmatch(r"FROM \S+ AS (\S+)", instruction):
+            name = stage.group(1)
+            found[name] = []
+        found[name].append(instruction)
+    return found
+
+
+STAGES = stages()
+
+
+def ancestors(stage: str) -> list[str]:
+    """The stage and those it is built from, top first."""
+    chain = []
+    while stage in STAGES:
+        chain.append(stage)
+        stage = STAGES[stage][0].split()[1]
+    return chain
+
+
+def test_the_file_needs_no_frontend_from_a_registry() -> None:
+    assert "syntax=" not in TEXT
+
+
+def test_every_file_of_a_variant_has_its_stage_and_its_layer() -> None:
+    assert max(len(variant.get("files", [])) for variant in load().values()) <= MAX_FILES
+    for number in range(1, MAX_FILES + 1):
+        assert STAGES[f"file-{number}"][0] == f"FROM fetch AS file-{number}"
+        assert f"source=/plan/files/{number}," in STAGES[f"file-{number}"][1]
+    copies = [line for line in STAGES["weights"] if line.startswith("COPY")]
+    assert copies == [
+        f"COPY --link --from=file-{number} /models /comfyui/models"
+        for number in range(1, MAX_FILES + 1)
+    ]
+
+
+def test_a_token_is_a_build_secret_and_nothing_else() -> None:
+    for instruction in INSTRUCTIONS:
+        if re.search("token", instruction, re.IGNORECASE):
+            assert instruction.startswith("RUN --mount=type=secret,id=HF_TOKEN "), instruction
+
+
+def test_weights_do_not_depend_on_the_worker() -> None:
+    below = {stage for number in range(1, MAX_FILES + 1) for stage in ancestors(f"file-{number}")}
+    below |= set(ancestors("weights"))
+    for stage in below:
+        for instruction in STAGES[stage]:
+            assert "handler.py" not in instruction
+            assert "worker" not in instruction.replace("/worker/src/start.sh", "").replace(
+                "WORKDIR /worker", ""
+            ), instruction
+
+
+def test_the_worker_is_the_top_layer_of_both_images() -> None:
+    for image in ("base", "final"):
+        assert STAGES[image][1:] == [
+            "COPY --link --from=worker-packages /opt/worker /opt/worker",
+            "COPY --link --from=worker /files /",
+        ]
+    assert ancestors("base") == ["base", "comfyui", "system"]
+    assert ancestors("final") == ["final", "weights", "custom-nodes", "comfyui", "system"]
+
+
+def test_the_worker_s_environment_has_no_pytorch() -> None:
+    assert "worker-packages" not in ancestors("comfyui")
+    assert ancestors("worker-packages") == ["worker-packages", "system"]
+    assert not re.search(r"^torch", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+
+
+def test_every_package_but_pytorch_is_installed_from_a_lock_with_hashes() -> None:
+    installs = [line for line in INSTRUCTIONS if "pip install" in line]
+    assert len(installs) == 5
+    locked = [line for line in installs if "--require-hashes" in line]
+    assert [re.findall(r"source=(\S+),", line) for line in locked] == [
+        ["src/comfyui/requirements.txt"],
+        ["requirements.txt"],
+        ["src/models/requirements.txt"],
+    ]
+    for (lock,) in (re.findall(r"source=(\S+),", line) for line in locked):
+        lines = (ROOT / lock).read_text().splitlines()
+        named = [line for line in lines if re.match("[a-z]", line)]
+        assert named
+        assert all("==" in line and line.endswith("\\") for line in named), lock
+
+
+def test_pytorch_and_all_that_follows_the_cuda_line_is_one_argument() -> None:
+    comfyui = STAGES["comfyui"]
+    assert [line for line in INSTRUCTIONS if re.match(r"ARG CUDA_VERSION", line)] == [
+        "ARG CUDA_VERSION=12.8"
+    ]
+    environment = " ".join(line for line in comfyui if line.startswith("ENV"))
+    assert "NVIDIA_REQUIRE_CUDA=cuda>=${CUDA_VERSION}" in environment
+    assert "RUNPOD_MIN_CUDA_VERSION=${CUDA_VERSION}" in environment
+    assert "whl/cu${CUDA_VERSION%.*}${CUDA_VERSION#*.}" in TEXT
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "BASE_IMAGE",
+        "PYTHON_VERSION",
+        "COMFYUI_VERSION",
+        "COMFYUI_COMMIT",
+        "CUDA_VERSION",
+        "PYTORCH",
+        "PYTORCH_INDEX",
+        "MODEL_TYPE",
+    ],
+)
+def test_every_version_is_an_argument(argument: str) -> None:
+    assert re.search(rf"^ARG {argument}\b", TEXT, re.MULTILINE)
+    assert f"${{{argument}" in TEXT
+
+
+def test_comfyui_is_pinned_to_a_whole_commit() -> None:
+    assert re.search(r"^ARG COMFYUI_COMMIT=[0-9a-f]{40}$", TEXT, re.MULTILINE)
+
+
+def test_the_program_is_started_in_exec_form_so_that_sigterm_reaches_it() -> None:
+    started = [line for line in INSTRUCTIONS if line.startswith(("CMD", "ENTRYPOINT"))]
+    assert started == ['ENTRYPOINT ["tini", "--"]', 'CMD ["/worker/src/start.sh"]']
+    script = (ROOT / "src" / "start.sh").read_text().splitlines()
+    programs = [line.strip() for line in script if "/bin/python" in line]
+    assert len(programs) == 2
+    assert all(line.startswith("exec ") for line in programs)
+
+
+def test_everything_is_compiled() -> None:
+    assert "compileall -q -j 0 /comfyui" in TEXT
+    assert "compileall -q -s /files -p / /files" in TEXT
+    for name in ("PYTHONDONTWRITEBYTECODE", "--no-compile"):
+        assert name not in TEXT
+
+
+def test_what_is_copied_is_in_the_build_s_context() -> None:
+    allowed = [
+        line.removeprefix("!")
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    ]
+    copied = [
+        source
+        for line in INSTRUCTIONS
+        if line.startswith("COPY") and "--from" not in line
+        for source in line.split()[1:-1]
+    ]
+    copied += re.findall(r"type=bind,source=(\S+),", TEXT)
+    assert copied
+    for source in copied:
+        assert any(source == name or source.startswith(f"{name}/") for name in allowed), source
+        assert list(ROOT.glob(source)), source

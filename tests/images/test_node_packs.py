@@ -1,0 +1,350 @@
+"""comfy-node-install and restore-snapshot, with real git repositories and a stand-in registry."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from node_packs.snapshot import packages, sources
+from node_packs.sources import GitSource, RegistrySource, parse
+
+ROOT = Path(__file__).parents[2]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def comfyui(tmp_path: Path) -> Path:
+    folder = tmp_path / "comfyui"
+    (folder / "custom_nodes").mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def environ(comfyui: Path, tmp_path: Path) -> dict[str, str]:
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT / "src"),
+        "COMFYUI_PATH": str(comfyui),
+        "COMFY_REGISTRY_URL": "http://127.0.0.1:9",
+        "HOME": str(tmp_path),
+        "PIP_TARGET": str(tmp_path / "site-packages"),
+        "PIP_NO_INDEX": "1",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+
+
+@pytest.fixture
+def run(environ: dict[str, str]) -> Run:
+    def run(module: str, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", f"node_packs.{module}", *arguments],
+            env=environ | more,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    return run
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.com"]
+    result = subprocess.run(
+        ["git", *identity, "-C", str(folder), *arguments],  # wherever it is
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return result.stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A custom node with two commits; the first one is tagged v1."""
+    folder = tmp_path / "upstream" / "ComfyUI-Example.git"
+    folder.mkdir(parents=True)
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    for number in ("1", "2"):
+        (folder / "__init__.py").write_text(f"VERSION = {number}\n")
+        git(folder, "add", ".")
+        git(folder, "commit", "--quiet", "-m", number)
+        if number == "1":
+            git(folder, "tag", "v1")
+    return folder
+
+
+def add(repository: Path, **files: str) -> None:
+    for name, text in files.items():
+        (repository / name.replace("_", ".")).write_text(text)
+    git(repository, "add", ".")
+    git(repository, "commit", "--quiet", "-m", "more")
+
+
+def wheel(folder: Path, name: str) -> Path:
+    """A Python package that can be installed without an index."""
+    path = folder / f"{name}-1.0-py3-none-any.whl"
+    info = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{name}.py", "")
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return path
+
+
+class Registry(ThreadingHTTPServer):
+    """Answers by path and query."""
+
+    answers: dict[str, bytes]
+
+
+class RegistryHandler(BaseHTTPRequestHandler):
+    """Gives an answer, or 404."""
+
+    server: Registry
+
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing."""
+
+    def do_GET(self) -> None:  # noqa: D102  # http.server's
+        body = self.server.answers.get(self.path)
+        self.send_response(404 if body is None else 200)
+        self.end_headers()
+        self.wfile.write(body or b"{}")
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    server = Registry(("127.0.0.1", 0), RegistryHandler)
+    server.answers = {}
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def address(server: Registry) -> str:
+    return f"http://127.0.0.1:{server.server_address[1]}"
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("comfyui-kjnodes", RegistrySource("comfyui-kjnodes")),
+        ("comfyui-kjnodes@1.2.3", RegistrySource("comfyui-kjnodes", "1.2.3")),
+        ("https://example.com/a/Node.git", GitSource("https://example.com/a/Node.git")),
+        ("https://example.com/a/Node@v1", GitSource("https://example.com/a/Node", "v1")),
+        ("https://me@example.com/a/Node", GitSource("https://me@example.com/a/Node")),
+        ("git@example.com:a/Node.git", GitSource("git@example.com:a/Node.git")),
+        ("git@example.com:a/Node.git@v1", GitSource("git@example.com:a/Node.git", "v1")),
+    ],
+)
+def test_a_name_is_a_registry_id_or_a_git_address(
+    name: str, source: GitSource | RegistrySource
+) -> None:
+    assert parse(name) == source
+
+
+def test_a_repository_is_installed_at_its_newest_commit_and_compiled(
+    run: Run, repository: Path, comfyui: Path
+) -> None:
+    result = run("install", f"file://{repository}")
+    assert result.returncode == 0, result.stderr
+    installed = comfyui / "custom_nodes" / "ComfyUI-Example"
+    assert (installed / "__init__.py").read_text() == "VERSION = 2\n"
+    assert list((installed / "__pycache__").glob("*.pyc"))
+    assert "Installed ComfyUI-Example" in result.stdout
+
+
+def test_a_revision_is_kept_and_an_installed_node_is_replaced(
+    run: Run, repository: Path, comfyui: Path
+) -> None:
+    assert run("install", f"file://{repository}").returncode == 0
+    assert run("install", f"file://{repository}@v1").returncode == 0
+    installed = comfyui / "custom_nodes" / "ComfyUI-Example" / "__init__.py"
+    assert installed.read_text() == "VERSION = 1\n"
+    assert [path.name for path in (comfyui / "custom_nodes").iterdir()] == ["ComfyUI-Example"]
+
+
+def test_packages_are_installed_and_then_the_node_s_script_is_run(
+    run: Run, repository: Path, comfyui: Path, tmp_path: Path
+) -> None:
+    add(
+        repository,
+        requirements_txt=f"{wheel(tmp_path, 'example_package')}\n",
+        install_py="open('installed.txt', 'w').close()\n",
+    )
+    result = run("install", f"file://{repository}")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "site-packages" / "example_package.py").exists()
+    assert (comfyui / "custom_nodes" / "ComfyUI-Example" / "installed.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ({"requirements_txt": "no-such-package==1\n"}, "its Python packages failed with exit code"),
+        ({"install_py": "raise SystemExit(3)\n"}, "install.py failed with exit code 3"),
+    ],
+)
+def test_a_failure_stops_the_build_and_leaves_nothing_behind(
+    run: Run, repository: Path, comfyui: Path, files: dict[str, str], sentence: str
+) -> None:
+    add(repository, **files)
+    result = run("install", f"file://{repository}", "never-reached")
+    assert result.returncode == 1
+    assert sentence in result.stderr
+    assert "never-reached" not in result.stderr
+    assert list((comfyui / "custom_nodes").iterdir()) == []
+
+
+def test_a_revision_that_is_not_there_is_named(run: Run, repository: Path, comfyui: Path) -> None:
+    result = run("install", f"file://{repository}@nope")
+    assert result.returncode == 1
+    assert "at nope: error: pathspec" in result.stderr
+    assert list((comfyui / "custom_nodes").iterdir()) == []
+
+
+def test_a_registry_node_is_unpacked_under_its_id(
+    run: Run, registry: Registry, comfyui: Path
+) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as opened:
+        opened.writestr("__init__.py", "")
+    url = address(registry)
+    registry.answers = {
+        "/nodes/example/install?version=1.0": json.dumps({"downloadUrl": f"{url}/x.zip"}).encode(),
+        "/x.zip": archive.getvalue(),
+    }
+    result = run("install", "example@1.0", COMFY_REGISTRY_URL=url)
+    assert result.returncode == 0, result.stderr
+    assert (comfyui / "custom_nodes" / "example" / "__init__.py").exists()
+
+
+def test_a_nightly_registry_node_comes_from_its_repository(
+    run: Run, registry: Registry, repository: Path, comfyui: Path
+) -> None:
+    body = {"repository": f"file://{repository}"}
+    registry.answers = {"/nodes/example": json.dumps(body).encode()}
+    result = run("install", "example@nightly", COMFY_REGISTRY_URL=address(registry))
+    assert result.returncode == 0, result.stderr
+    assert (comfyui / "custom_nodes" / "example" / "__init__.py").exists()
+
+
+def test_what_the_registry_does_not_have_is_an_error(run: Run, registry: Registry) -> None:
+    result = run("install", "nope", COMFY_REGISTRY_URL=address(registry))
+    assert result.returncode == 1
+    assert "error: nope: the registry has no such node or version" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_registry_that_is_away_is_an_error(run: Run) -> None:
+    result = run("install", "example")
+    assert result.returncode == 1
+    assert "cannot be reached" in result.stderr
+
+
+SNAPSHOT: dict[str, Any] = {
+    "comfyui": "0" * 40,
+    "cnr_custom_nodes": {"example": "1.0"},
+    "git_custom_nodes": {
+        "https://example.com/a/On": {"hash": "abc", "disabled": False},
+        "https://example.com/a/Off": {"hash": "abc", "disabled": True},
+    },
+    "file_custom_nodes": [{"filename": "mine.py", "disabled": False}],
+    "pips": {"torch==2.7.0+cu126": "", "Example_Package==1.0": ""},
+}
+
+
+def test_a_snapshot_s_disabled_nodes_are_left_out() -> None:
+    assert sources(SNAPSHOT) == [
+        RegistrySource("example", "1.0"),
+        GitSource("https://example.com/a/On", "abc"),
+    ]
+
+
+def test_a_snapshot_does_not_change_pytorch() -> None:
+    assert packages(SNAPSHOT, "torch==2.11.0\ntorchvision==0.26.0\n") == ["Example_Package==1.0"]
+
+
+def test_a_snapshot_is_restored_and_files_of_one_s_own_are_named(
+    run: Run, repository: Path, comfyui: Path, tmp_path: Path
+) -> None:
+    commit = git(repository, "rev-parse", "v1")
+    snapshot = tmp_path / "snapshot.json"
+    nodes = {f"file://{repository}": {"hash": commit, "disabled": False}}
+    mine = [{"filename": "mine.py", "disabled": False}]
+    snapshot.write_text(json.dumps({"git_custom_nodes": nodes, "file_custom_nodes": mine}))
+    result = run("snapshot", str(snapshot))
+    assert result.returncode == 0, result.stderr
+    installed = comfyui / "custom_nodes" / "ComfyUI-Example" / "__init__.py"
+    assert installed.read_text() == "VERSION = 1\n"
+    assert "note: mine.py is a file of your own: copy it to " in result.stdout
+
+
+@pytest.mark.parametrize("text", ["{", ""])
+def test_a_snapshot_that_is_no_json_is_an_error(run: Run, tmp_path: Path, text: str) -> None:
+    (tmp_path / "snapshot.json").write_text(text)
+    result = run("snapshot", str(tmp_path / "snapshot.json"))
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ")
+
+
+def fake_comfyui(comfyui: Path, classes: list[str]) -> None:
+    """As much of ComfyUI as says which node classes there are."""
+    (comfyui / "main.py").write_text(
+        f"""
+import json, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        name = self.path.rpartition("/")[2]
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({{name: {{}}}} if name in {classes!r} else {{}}).encode())
+
+HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
+"""
+    )
+
+
+def test_node_classes_that_did_not_load_fail_the_build(
+    run: Run, comfyui: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "snapshot.json").write_text("{}")
+    (tmp_path / "classes.txt").write_text("Loaded\nBroken")
+    command = ["snapshot", str(tmp_path / "snapshot.json"), "--expect"]
+    fake_comfyui(comfyui, ["Loaded"])
+    result = run(*command, str(tmp_path / "classes.txt"))
+    assert result.returncode == 1
+    assert "error: ComfyUI has no node classes Broken: why" in result.stderr
+    (tmp_path / "classes.txt").write_text("Loaded")
+    assert run(*command, str(tmp_path / "classes.txt")).returncode == 0
+
+
+def test_a_comfyui_that_does_not_start_fails_the_build(
+    run: Run, comfyui: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "snapshot.json").write_text("{}")
+    (tmp_path / "classes.txt").write_text("Any")
+    (comfyui / "main.py").write_text("raise SystemExit(7)\n")
+    result = run(
+        "snapshot", str(tmp_path / "snapshot.json"), "--expect", str(tmp_path / "classes.txt")
+    )
+    assert result.returncode == 1
+    assert "error: ComfyUI does not start (exit code 7); see above" in result.stderr

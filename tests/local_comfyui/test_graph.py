@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from local_comfyui.cache import Cache, CacheEntry, cache_keys
+from local_comfyui.graph import ancestors_first, needed_nodes, run_order
+from local_comfyui.node_inputs import calls
+from tests.local_comfyui.workflows import Prompt, node
+
+ENTRY = CacheEntry([], None, None)
+
+
+class Plain:
+    """A node class."""
+
+    RETURN_TYPES = ("X",)
+
+    @staticmethod
+    def INPUT_TYPES() -> dict[str, Any]:  # noqa: N802 - ComfyUI's name
+        """No inputs but hidden ones."""
+        return {"required": {}}
+
+
+class KnowsItsId(Plain):
+    """A node class whose result depends on the id of the node."""
+
+    @staticmethod
+    def INPUT_TYPES() -> dict[str, Any]:  # noqa: N802 - ComfyUI's name
+        """No inputs but hidden ones."""
+        return {"required": {}, "hidden": {"id": "UNIQUE_ID"}}
+
+
+CLASSES = {"Plain": Plain, "KnowsItsId": KnowsItsId}
+
+
+def order(prompt: Prompt, outputs: list[str], cached: tuple[str, ...] = ()) -> list[str]:
+    needed = needed_nodes(prompt, outputs, lambda node_id: node_id in cached)
+    return list(run_order(needed, lambda node_id: node_id in outputs))
+
+
+def keys(prompt: Prompt, changed: Any = False) -> dict[str, str]:
+    return cache_keys(prompt, CLASSES, lambda _node_id, _node_class: changed)
+
+
+def test_outputs_run_as_soon_as_they_can() -> None:
+    prompt = {
+        "a": node("Plain"),
+        "far": node("Plain", x=["a", 0]),
+        "late": node("Plain", x=["far", 0]),
+        "out 1": node("Plain", x=["late", 0]),
+        "out 2": node("Plain", x=["a", 0]),
+    }
+
+    assert order(prompt, ["out 1", "out 2"]) == ["a", "out 2", "far", "late", "out 1"]
+
+
+def test_what_no_output_needs_does_not_run() -> None:
+    prompt = {"a": node("Plain"), "unused": node("Plain", x=["a", 0]), "out": node("Plain")}
+
+    assert order(prompt, ["out"]) == ["out"]
+
+
+def test_behind_a_cached_node_nothing_runs_but_a_cached_output_is_told() -> None:
+    prompt = {"a": node("Plain"), "b": node("Plain", x=["a", 0]), "out": node("Plain", x=["b", 0])}
+
+    assert order(prompt, ["out"], cached=("a", "b")) == ["out"]
+    assert order(prompt, ["out"], cached=("a", "b", "out")) == ["out"]
+
+
+def test_ancestors_come_first_even_in_a_very_long_chain() -> None:
+    prompt: Prompt = {str(n): node("Plain", x=[str(n + 1), 0]) for n in range(5000)}
+    prompt["5000"] = node("Plain")
+
+    assert ancestors_first(prompt) == [str(n) for n in range(5000, -1, -1)]
+
+
+def test_keys_follow_inputs_and_ancestors_not_ids() -> None:
+    one = keys({"1": node("Plain", v=1), "2": node("Plain", x=["1", 0])})
+    same = keys({"a": node("Plain", v=1), "b": node("Plain", x=["a", 0])})
+    other = keys({"1": node("Plain", v=2), "2": node("Plain", x=["1", 0])})
+
+    assert list(one.values()) == list(same.values())
+    assert one["2"] != other["2"]
+
+
+def test_a_node_that_knows_its_id_has_it_in_its_key() -> None:
+    assert keys({"1": node("KnowsItsId")})["1"] != keys({"2": node("KnowsItsId")})["2"]
+
+
+def test_a_changed_file_changes_the_key_and_nan_never_repeats() -> None:
+    prompt = {"1": node("Plain")}
+
+    assert keys(prompt, "hash 1") == keys(prompt, "hash 1")
+    assert keys(prompt, "hash 1") != keys(prompt, "hash 2")
+    assert keys(prompt, float("nan")) != keys(prompt, float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("policy", "size", "kept"),
+    [("classic", 0, ["b"]), ("none", 0, []), ("lru", 1, ["b"]), ("ram", 0, ["a", "b"])],
+)
+def test_policies_differ_in_what_they_keep(policy: str, size: int, kept: list[str]) -> None:
+    cache = Cache(policy, size)
+    for key in ("a", "b"):
+        cache.put(key, ENTRY)
+    cache.end_prompt()
+    cache.begin_prompt({"node": "b"})
+
+    assert [key for key in ("a", "b") if cache.get(key)] == kept
+
+
+def test_a_node_is_called_per_element_and_the_last_one_is_repeated() -> None:
+    values: dict[str, list[Any]] = {"long": [1, 2, 3], "short": ["x", "y"]}
+
+    assert calls(values, as_lists=False) == [
+        {"long": 1, "short": "x"},
+        {"long": 2, "short": "y"},
+        {"long": 3, "short": "y"},
+    ]
+    assert calls(values, as_lists=True) == [values]
+    assert calls({}, as_lists=False) == [{}]
+    assert calls({"empty": []}, as_lists=False) == []

@@ -1,0 +1,318 @@
+"""Extra nodes for tests: slow, failing, lying and dying ones.
+
+The file follows ComfyUI's conventions and runs in `local_comfyui` and in the real ComfyUI alike.
+Every node runs anew in each prompt, never from the cache.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+from comfy_execution.graph_utils import ExecutionBlocker
+
+_STEP_SECONDS = 0.05
+
+Inputs = dict[str, dict[str, Any]]
+
+
+class _Any(str):
+    """The type of a value that fits everywhere: ComfyUI compares types by ``!=``."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+
+_ANY = _Any("*")
+
+
+class _TestNode:
+    """What the nodes here have in common."""
+
+    RETURN_TYPES: ClassVar[tuple[str, ...]] = ()
+    FUNCTION = "run"
+    CATEGORY = "test"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def IS_CHANGED(cls, **_inputs: Any) -> float:
+        return float("nan")
+
+
+def _seconds() -> tuple[str, dict[str, float]]:
+    return ("FLOAT", {"default": 1.0, "min": 0.0, "max": 86400.0})
+
+
+def _text(default: str = "") -> tuple[str, dict[str, Any]]:
+    return ("STRING", {"default": default, "multiline": True})
+
+
+def _sleep(seconds: float) -> None:
+    """Sleep, report progress about every 50 ms, and obey interrupts."""
+    steps = max(1, round(seconds / _STEP_SECONDS))
+    progress = comfy.utils.ProgressBar(steps)
+    for _ in range(steps):
+        time.sleep(seconds / steps)
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        progress.update(1)
+
+
+class TestSleep(_TestNode):
+    """Sleeps ``seconds`` and passes ``any`` through."""
+
+    RETURN_TYPES = (_ANY,)
+    OUTPUT_NODE = False
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {"required": {"seconds": _seconds()}, "optional": {"any": (_ANY, {})}}
+
+    def run(self, seconds: float, any: Any = None) -> tuple[Any]:  # noqa: A002 - the input's name
+        _sleep(seconds)
+        return (any,)
+
+
+class TestSleepOutput(_TestNode):
+    """Sleeps ``seconds``; an output node with a text."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {"required": {"seconds": _seconds()}, "optional": {"any": (_ANY, {})}}
+
+    def run(self, seconds: float, any: Any = None) -> dict[str, Any]:  # noqa: A002, ARG002 - as above
+        _sleep(seconds)
+        return {"ui": {"text": [f"slept {seconds} s"]}}
+
+
+class TestHang(_TestNode):
+    """Sleeps ``seconds`` and ignores interrupts; HTTP goes on answering."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {"required": {"seconds": _seconds()}}
+
+    def run(self, seconds: float) -> dict[str, Any]:
+        time.sleep(seconds)
+        return {"ui": {"text": [f"hung {seconds} s"]}}
+
+
+class TestFail(_TestNode):
+    """Raises ``RuntimeError(message)``."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {
+            "required": {"message": _text("the node failed on purpose")},
+            "optional": {"any": (_ANY, {})},
+        }
+
+    def run(self, message: str, any: Any = None) -> None:  # noqa: A002, ARG002 - the input's name
+        raise RuntimeError(message)
+
+
+class TestOutOfMemory(_TestNode):
+    """Raises torch's error for a GPU without memory left."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {"required": {"message": _text("CUDA out of memory. Tried to allocate 20.00 GiB")}}
+
+    def run(self, message: str) -> None:
+        raise _out_of_memory_error()(message)
+
+
+def _out_of_memory_error() -> type[Exception]:
+    """Torch's own class where torch is, else one of the same qualified name."""
+    try:
+        import torch  # noqa: PLC0415 - only the real ComfyUI has it
+    except ImportError:
+        return type("OutOfMemoryError", (RuntimeError,), {"__module__": "torch"})
+    found: type[Exception] = torch.OutOfMemoryError
+    return found
+
+
+class TestExit(_TestNode):
+    """Ends the server with ``os._exit(code)``, ``times`` times at most."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {
+            "required": {"code": ("INT", {"default": 1, "min": 0, "max": 255})},
+            "optional": _limited(),
+        }
+
+    def run(self, code: int, times: int = 0, counter: str = "") -> dict[str, Any]:
+        if _once_more(times, counter):
+            os._exit(code)
+        return {"ui": {"text": ["alive"]}}
+
+
+class TestKill(_TestNode):
+    """Kills the server with SIGKILL, ``times`` times at most."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {"required": {}, "optional": _limited()}
+
+    def run(self, times: int = 0, counter: str = "") -> dict[str, Any]:
+        if _once_more(times, counter):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"ui": {"text": ["alive"]}}
+
+
+class TestFreeze(_TestNode):
+    """Stops the server with SIGSTOP, ``times`` times at most: alive, but nothing answers."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {"required": {}, "optional": _limited()}
+
+    def run(self, times: int = 0, counter: str = "") -> dict[str, Any]:
+        if _once_more(times, counter):
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return {"ui": {"text": ["alive"]}}
+
+
+def _limited() -> dict[str, Any]:
+    """``times`` 0 means always; ``counter`` is the file that counts across restarts."""
+    return {"times": ("INT", {"default": 0, "min": 0, "max": 1000}), "counter": _text()}
+
+
+def _once_more(times: int, counter: str) -> bool:
+    if times == 0:
+        return True
+    path = Path(counter)
+    done = int(path.read_text()) if path.exists() else 0
+    path.write_text(str(done + 1))
+    return done < times
+
+
+class TestOutput(_TestNode):
+    """Returns any ``ui``, after writing ``files`` into the output folder.
+
+    ``ui`` is JSON as Python reads it, so NaN and Infinity are possible; ``files`` is JSON too:
+    ``{relative path: base64}``. ``any`` only makes this node wait for another one.
+    """
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {
+            "required": {"ui": _text("{}"), "files": _text("{}")},
+            "optional": {"any": (_ANY, {})},
+        }
+
+    def run(self, ui: str, files: str, any: Any = None) -> dict[str, Any]:  # noqa: A002, ARG002 - the input's name
+        folder = Path(folder_paths.get_output_directory())
+        for name, content in json.loads(files).items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(base64.b64decode(content))
+        return {"ui": json.loads(ui)}
+
+
+class TestRaiseInterrupt(_TestNode):
+    """Interrupts its own prompt, as a person at ComfyUI's page would."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {"required": {}}
+
+    def run(self) -> None:
+        raise comfy.model_management.InterruptProcessingException
+
+
+class TestNotJson(_TestNode):
+    """Reports bytes, which no JSON can carry."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {"required": {}}
+
+    def run(self) -> dict[str, Any]:
+        return {"ui": {"text": [b"\xff"]}}
+
+
+class TestTellKey(_TestNode):
+    """Prints the caller's API key and reports it as its text; raises it on demand."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {
+            "required": {"fail": ("BOOLEAN", {"default": False})},
+            "hidden": {"key": "API_KEY_COMFY_ORG"},
+        }
+
+    def run(self, fail: bool, key: str = "") -> dict[str, Any]:
+        sys.stdout.write(f"the key is {key}\n")
+        if fail:
+            raise RuntimeError(f"the key {key} is wrong")
+        return {"ui": {"text": [f"the key is {key}"]}}
+
+
+class TestBlock(_TestNode):
+    """Blocks what comes after it, with a message."""
+
+    RETURN_TYPES = ("IMAGE",)
+    OUTPUT_NODE = False
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {"required": {"message": _text("blocked on purpose")}}
+
+    def run(self, message: str) -> tuple[Any]:
+        return (ExecutionBlocker(message),)
+
+
+class TestSaveCached:
+    """Saves ``text`` under a fixed name, with no ``filename_prefix``, and may come from the cache.
+
+    With ``counter``, a file outside, each run is counted there.
+    """
+
+    RETURN_TYPES: ClassVar[tuple[str, ...]] = ()
+    FUNCTION = "run"
+    CATEGORY = "test"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {"required": {"text": _text(), "name": _text("saved.txt"), "counter": _text()}}
+
+    def run(self, text: str, name: str, counter: str) -> dict[str, Any]:
+        if counter:
+            _once_more(1, counter)
+        (Path(folder_paths.get_output_directory()) / name).write_text(text)
+        return {"ui": {"files": [{"filename": name, "subfolder": "", "type": "output"}]}}
+
+
+NODE_CLASS_MAPPINGS = {
+    node.__name__: node
+    for node in (
+        TestSleep,
+        TestSleepOutput,
+        TestHang,
+        TestFail,
+        TestOutOfMemory,
+        TestExit,
+        TestKill,
+        TestFreeze,
+        TestOutput,
+        TestRaiseInterrupt,
+        TestNotJson,
+        TestTellKey,
+        TestBlock,
+        TestSaveCached,
+    )
+}

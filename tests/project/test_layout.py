@@ -1,0 +1,176 @@
+"""How the code is laid out: imports go downward, and importing it does nothing."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SRC = ROOT / "src"
+WORKER = SRC / "worker_comfyui"
+
+LAYERS: tuple[frozenset[str], ...] = tuple(
+    frozenset(layer.split())
+    for layer in (
+        # Top to bottom: a module imports only from layers below its own.
+        "serverless",
+        "worker",
+        "job_run",
+        "delivery",
+        "bucket execution inputs progress",
+        "comfyui.supervisor images rejection request tracking workflow workspace",
+        "comfyui.client comfyui.command comfyui.process download job logs s3 turn volume",
+        "comfyui.diagnosis comfyui.events comfyui.launch config outcome outputs stop",
+        "bucket_location errors image_metadata media_types redaction strict",
+    )
+)
+PACKAGES = ("volume",)
+"""Packages that count as one module: what is inside them may import each other."""
+
+COMFYUI_S_OWN = frozenset(
+    ("comfy", "comfy_api", "comfy_execution", "comfy_extras", "execution", "folder_paths", "nodes")
+)
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every module that a file imports anywhere, with `package.name` for `from package import`."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def module_of(path: Path) -> str:
+    """The name of a file of the worker, as it stands in LAYERS."""
+    parts = path.relative_to(WORKER).with_suffix("").parts
+    return parts[0] if parts[0] in PACKAGES else ".".join(parts)
+
+
+MODULES = {
+    path: module_of(path) for path in sorted(WORKER.rglob("*.py")) if path.name != "__init__.py"
+}
+LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
+
+
+def worker_modules_of(path: Path) -> set[str]:
+    """The worker's modules that a file imports."""
+    inside = (name for name in imported(path) if name.startswith("worker_comfyui."))
+    names = [name.removeprefix("worker_comfyui.") for name in inside]
+    known = set(MODULES.values())
+    found = set()
+    for name in names:
+        parts = name.split(".")
+        prefixes = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+        found |= {next((prefix for prefix in prefixes if prefix in known), name)}
+    return found
+
+
+def test_every_module_of_the_worker_has_its_layer() -> None:
+    assert set(MODULES.values()) - set(LEVEL) == set(), "put these into LAYERS above"
+
+
+def test_no_module_is_in_two_layers() -> None:
+    assert sum(map(len, LAYERS)) == len(LEVEL)
+
+
+@pytest.mark.parametrize("path", [pytest.param(p, id=str(p.relative_to(WORKER))) for p in MODULES])
+def test_a_module_of_the_worker_imports_only_from_layers_below(path: Path) -> None:
+    own = MODULES[path]
+    wrong = {
+        other
+        for other in worker_modules_of(path) - {own}
+        if LEVEL.get(other, len(LAYERS)) <= LEVEL[own]
+    }
+    assert wrong == set()
+
+
+def test_packages_are_one_line_each() -> None:
+    # What a package re-exported would be a way around the layers.
+    for path in WORKER.rglob("__init__.py"):
+        assert list(imported(path)) == [], path
+
+
+def test_the_worker_the_local_comfyui_and_the_local_platform_know_nothing_of_each_other() -> None:
+    names = ("worker_comfyui", "local_comfyui", "local_runpod")
+    seen = 0
+    for name in names:
+        for path in (SRC / name).rglob("*.py"):
+            others = {module.partition(".")[0] for module in imported(path)} & set(names)
+            assert others <= {name}, path
+            seen += 1
+    assert seen > 60
+
+
+def test_the_worker_imports_nothing_of_comfyui_s() -> None:
+    for path in MODULES:
+        tops = {module.partition(".")[0] for module in imported(path)}
+        assert not tops & (COMFYUI_S_OWN | {"torch"}), path
+
+
+def environment_reads(path: Path) -> list[int]:
+    """The lines in which a file reads environment variables; setting one is no reading."""
+    tree = ast.parse(path.read_text())
+    set_only = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del)
+    }
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if (
+            isinstance(node, ast.Attribute)
+            and node.attr in {"environ", "environb", "getenv", "getenvb"}
+            and id(node) not in set_only
+        )
+        or (isinstance(node, ast.ImportFrom) and node.module == "os")
+    ]
+
+
+def test_only_the_settings_are_made_of_environment_variables() -> None:
+    # And they take them as a mapping: the entrypoint hands it over, once.
+    assert {path.name: environment_reads(path) for path in MODULES if environment_reads(path)} == {}
+    assert len(environment_reads(ROOT / "handler.py")) == 1
+    assert "Settings.from_env(os.environ)" in (ROOT / "handler.py").read_text()
+
+
+IMPORT = """
+import json, logging, sys
+seen = []
+watched = ("subprocess.", "os.fork", "os.exec", "os.posix_spawn", "os.system", "socket.")
+watched += ("_thread.start",)
+sys.addaudithook(lambda name, _: seen.append(name) if name.startswith(watched) else None)
+import handler
+handlers = len(logging.root.handlers)
+print(json.dumps({"seen": seen, "modules": sorted(sys.modules), "handlers": handlers}))
+"""
+
+
+def test_importing_the_entrypoint_does_nothing() -> None:
+    environment = {**os.environ, "COMFYUI_PATH": str(SRC / "local_comfyui")}
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stderr == ""
+    result = json.loads(done.stdout)  # nothing else was printed
+    # socket.__new__ of a probe would show, as would any thread.
+    assert result["seen"] == []
+    assert result["handlers"] == 0
+    tops = {name.partition(".")[0] for name in result["modules"]}
+    assert "worker_comfyui" in tops
+    assert not tops & {"runpod", "boto3", "botocore", "aiohttp", "torch"}

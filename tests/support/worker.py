@@ -1,0 +1,199 @@
+"""A real worker in the test's process, with a ComfyUI child of its own over real sockets."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.support.comfyui import (
+    COMFYUI_FLAGS,
+    COMFYUI_PATH,
+    COMFYUI_PYTHON,
+    FAULT_NODES,
+    REAL_COMFYUI,
+    prepare_base,
+)
+from worker_comfyui.comfyui.supervisor import Supervisor
+from worker_comfyui.config import Settings
+from worker_comfyui.redaction import Redactor
+from worker_comfyui.stop import JobCancelled
+from worker_comfyui.tracking import Update
+from worker_comfyui.worker import Worker
+
+Workflow = dict[str, dict[str, Any]]
+
+WAIT_S = 120 if REAL_COMFYUI else 40
+"""For anything that may include a restart of ComfyUI; the real one takes its time."""
+
+
+@dataclass
+class RunningJob:
+    """A job in its own thread."""
+
+    cancelled: threading.Event
+    future: Future[dict[str, Any]]
+    updates: list[Update]
+
+    def result(self, seconds: float = WAIT_S) -> dict[str, Any]:
+        """Wait for what the handler would return."""
+        return self.future.result(seconds)
+
+    def cancel(self) -> None:
+        """Cancel it, as the platform does."""
+        self.cancelled.set()
+
+    def was_cancelled(self, seconds: float = WAIT_S) -> bool:
+        """Wait for its end; tell whether it ended as a cancelled one."""
+        return isinstance(self.future.exception(seconds), JobCancelled)
+
+
+@dataclass
+class WorkerUnderTest:
+    """A worker and what belongs to it."""
+
+    worker: Worker
+    supervisor: Supervisor
+    redactor: Redactor
+    base: Path
+    temp: Path
+    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(8))
+
+    def start(self, request: dict[str, Any], **job: Any) -> RunningJob:
+        """Start a job with this `input`, and return at once."""
+        cancelled = threading.Event()
+        updates: list[Update] = []
+        raw = {"id": f"sync-{uuid.uuid4()}-u1", "input": request, **job}
+        future = self._threads.submit(self.worker.run, raw, cancelled.is_set, updates.append)
+        return RunningJob(cancelled, future, updates)
+
+    def run(self, request: dict[str, Any], **job: Any) -> dict[str, Any]:
+        """Run a job with this `input` to its end."""
+        return self.start(request, **job).result()
+
+    def comfyui(self, path: str) -> Any:
+        """GET a path of this worker's ComfyUI; returns the JSON."""
+        incarnation = self.supervisor.wait_ready()
+        assert incarnation is not None
+        return requests.get(f"http://{incarnation.address}{path}", timeout=10).json()
+
+    def submit(self, workflow: Workflow) -> str:
+        """Queue a prompt in this worker's ComfyUI, past the worker; returns its id."""
+        prompt_id: str = self._post("/prompt", {"prompt": workflow}).json()["prompt_id"]
+        return prompt_id
+
+    def forget(self, prompt_id: str) -> None:
+        """Remove a prompt that was queued by `submit` from ComfyUI's history."""
+        self._post("/history", {"delete": [prompt_id]})
+
+    def _post(self, path: str, body: dict[str, Any]) -> requests.Response:
+        incarnation = self.supervisor.wait_ready()
+        assert incarnation is not None
+        return requests.post(f"http://{incarnation.address}{path}", json=body, timeout=10)
+
+    def scratch(self) -> list[str]:
+        """The folders that the worker's jobs keep for themselves right now."""
+        return [path.name for path in self.temp.iterdir()]
+
+    def comfyui_pid(self) -> int:
+        """Find the process of this worker's ComfyUI."""
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+            except OSError:
+                continue
+            if str(self.base).encode() in words and int(parent) == os.getpid():
+                return int(entry.name)
+        raise AssertionError("no ComfyUI runs")
+
+    def files(self) -> list[str]:
+        """All files in ComfyUI's input, output and temp folders, relative to its base."""
+        return sorted(
+            str(path.relative_to(self.base))
+            for folder in ("input", "output", "temp")
+            for path in (self.base / folder).rglob("*")
+            if path.is_file()
+        )
+
+
+def worker_is_clean(worker: WorkerUnderTest) -> bool:
+    """Tell whether nothing is left of any job: no file, no prompt, no history."""
+    queue = worker.comfyui("/queue")
+    left = (worker.files(), queue["queue_running"], queue["queue_pending"])
+    return not any(left) and worker.comfyui("/history") == {}
+
+
+def wait_until(condition: Callable[[], object], seconds: float = WAIT_S) -> None:
+    """Wait until the condition holds; AssertionError if it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def worker_environment(base: Path, **variables: str) -> dict[str, str]:
+    """Make the environment of a worker whose ComfyUI lives in `base`."""
+    flags = ["--base-directory", str(base), *COMFYUI_FLAGS]
+    return {
+        "COMFYUI_PATH": str(COMFYUI_PATH),
+        "COMFYUI_PYTHON": COMFYUI_PYTHON,
+        "COMFYUI_ARGS": shlex.join(flags),
+        **variables,
+    }
+
+
+@contextmanager
+def running_worker(
+    base: Path, extra_nodes: Sequence[Path] = (FAULT_NODES,), **variables: str
+) -> Iterator[WorkerUnderTest]:
+    """Run a worker until the block ends; `variables` are its further environment variables."""
+    prepare_base(base, extra_nodes)
+    with _running(worker_environment(base, **variables), base) as worker:
+        yield worker
+
+
+@contextmanager
+def remote_worker(address: str, base: Path, **variables: str) -> Iterator[WorkerUnderTest]:
+    """Run a worker for a ComfyUI that runs already, at `host:port`, until the block ends."""
+    with _running({"COMFY_HOST": address, **variables}, base) as worker:
+        yield worker
+
+
+@contextmanager
+def _running(environment: dict[str, str], base: Path) -> Iterator[WorkerUnderTest]:
+    settings = Settings.from_env(environment)
+    supervisor = Supervisor(settings)
+    supervisor.start()
+    try:
+        redactor = Redactor(settings.secrets(), linger_s=5)
+        worker = Worker(settings, supervisor, redactor)
+        supervisor.wait_ready()
+        with pytest.MonkeyPatch.context() as patch:
+            temp = base / "worker-temp"
+            temp.mkdir(exist_ok=True)
+            patch.setattr(tempfile, "tempdir", str(temp))
+            yield WorkerUnderTest(worker, supervisor, redactor, base, temp)
+    finally:
+        supervisor.stop()
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

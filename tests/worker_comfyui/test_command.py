@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.comfyui import LOCAL_COMFYUI
+from worker_comfyui.comfyui.command import Folders, command, given_port, models_folder
+from worker_comfyui.config import Settings
+from worker_comfyui.errors import ConfigurationError
+
+ROOT = Path("/comfyui")
+
+
+def after(flag: str, line: list[str]) -> str:
+    assert line.count(flag) == 1
+    return line[line.index(flag) + 1]
+
+
+def with_args(text: str) -> Settings:
+    return Settings.from_env({"COMFYUI_ARGS": text})
+
+
+def test_comfyui_is_started_on_loopback_with_the_settings() -> None:
+    line = command(Settings(comfy_log_level="WARNING"), 4321)
+    assert line[:3] == [sys.executable, "-u", "/comfyui/main.py"]
+    assert after("--listen", line) == "127.0.0.1"
+    assert after("--port", line) == "4321"
+    assert after("--verbose", line) == "WARNING"
+    assert "--disable-auto-launch" in line
+    assert "--disable-metadata" in line
+    assert "--max-upload-size" not in line
+
+
+def test_metadata_is_embedded_where_it_is_asked_for() -> None:
+    assert "--disable-metadata" not in command(Settings(embed_metadata=True), 1)
+
+
+def test_comfyui_takes_uploads_as_large_as_the_worker_does() -> None:
+    megabytes = int(after("--max-upload-size", command(Settings(max_input_mb=500.5), 1)))
+    assert megabytes * 1024 * 1024 > 500.5 * 1_000_000 + 10_000
+
+
+def test_the_operator_s_flags_come_last() -> None:
+    line = command(with_args("--reserve-vram 2 --verbose DEBUG"), 1)
+    assert line[-4:] == ["--reserve-vram", "2", "--verbose", "DEBUG"]
+
+
+@pytest.mark.parametrize("args", ["--port 8188 --listen 0.0.0.0", "--port=8188 --listen=0.0.0.0"])
+def test_an_address_of_the_operator_s_replaces_the_worker_s(args: str) -> None:
+    line = command(with_args(args), 4321)
+    assert "4321" not in line
+    assert "127.0.0.1" not in line
+    assert given_port(with_args(args)) == 8188
+
+
+def test_without_a_port_in_the_arguments_there_is_none() -> None:
+    assert given_port(with_args("--listen --reserve-vram 2")) is None
+
+
+def test_paths_are_absolute_since_comfyui_starts_in_its_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(comfyui_path=Path("ComfyUI"), comfyui_python="venv/bin/python")
+    line = command(settings, 1)
+    assert line[0] == str(tmp_path / "venv/bin/python")
+    assert line[2] == str(tmp_path / "ComfyUI/main.py")
+
+
+def test_a_plain_name_of_an_interpreter_is_looked_up_as_in_a_shell() -> None:
+    assert command(Settings(comfyui_python="python3.12"), 1)[0] == "python3.12"
+
+
+@pytest.mark.parametrize(
+    ("flags", "folders"),
+    [
+        ("", ("/comfyui/input", "/comfyui/output", "/comfyui/temp")),
+        ("--base-directory /b", ("/b/input", "/b/output", "/b/temp")),
+        ("--base-directory=/b", ("/b/input", "/b/output", "/b/temp")),
+        ("--base-directory /b --output-directory /o", ("/b/input", "/o", "/b/temp")),
+        ("--input-directory /i --temp-directory /t", ("/i", "/comfyui/output", "/t/temp")),
+        # Relative ones count from ComfyUI's folder, in which it is started.
+        ("--output-directory o", ("/comfyui/input", "/comfyui/o", "/comfyui/temp")),
+        ("--base-directory b", ("/comfyui/b/input", "/comfyui/b/output", "/comfyui/b/temp")),
+        ("--input-directory a --input-directory /z", ("/z", "/comfyui/output", "/comfyui/temp")),
+        (
+            "--base-directory '/with space'",
+            ("/with space/input", "/with space/output", "/with space/temp"),
+        ),
+    ],
+)
+def test_the_folders_are_those_that_comfyui_derives(
+    flags: str, folders: tuple[str, str, str]
+) -> None:
+    line = command(with_args(flags), 1)
+    assert Folders.of(ROOT, line) == Folders(*map(Path, folders))
+
+
+def test_the_folders_of_a_relative_comfyui_are_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Folders.of(Path("ComfyUI"), []).output == tmp_path / "ComfyUI" / "output"
+
+
+@pytest.mark.parametrize(
+    "args", ["--port many", "--port", "--output-directory", "--base-directory --port 1"]
+)
+def test_a_flag_with_a_wrong_value_is_an_error_that_names_it_and_ends_no_thread(args: str) -> None:
+    settings = with_args(args)
+    with pytest.raises(ConfigurationError, match="COMFYUI_ARGS: argument --"):
+        (Folders.of(ROOT, settings.comfyui_args), given_port(settings))
+
+
+def test_a_real_command_line_parser_takes_the_command() -> None:
+    settings = Settings(comfyui_path=LOCAL_COMFYUI, max_input_mb=200)
+    line = [*command(settings, 1), "--quick-test-for-ci"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_extra_model_paths_go_beside_those_of_the_operator() -> None:
+    settings = with_args("--extra-model-paths-config /mine.yaml --cpu")
+    line = command(settings, 1, Path("/extra/paths.yaml"))
+    flag = "--extra-model-paths-config"
+    given = [line[place + 1] for place, word in enumerate(line) if word == flag]
+    assert given == ["/extra/paths.yaml", "/mine.yaml"]
+    assert line[line.index("/extra/paths.yaml") + 1].startswith("--")
+    assert flag not in command(Settings(), 1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "folder"),
+    [
+        ("", "/comfyui/models"),
+        ("--cpu --base-directory /data", "/data/models"),
+        ("--base-directory data", "/comfyui/data/models"),
+        ("--base-directory /data --models-directory /models", "/models"),
+    ],
+)
+def test_the_models_folder_is_the_one_that_comfyui_derives(flags: str, folder: str) -> None:
+    assert models_folder(ROOT, flags.split()) == Path(folder)

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import pytest
+
+from worker_comfyui.comfyui.supervisor import Supervisor
+from worker_comfyui.config import Settings
+from worker_comfyui.errors import WorkerError, public_errors
+from worker_comfyui.job_run import JobRun
+from worker_comfyui.redaction import Redactor
+from worker_comfyui.worker import Worker
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_defect_of_the_worker_is_an_error_of_the_job_and_its_traceback_is_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_run: JobRun, _limit_bytes: int) -> None:
+        raise ZeroDivisionError("private words")
+
+    monkeypatch.setattr(JobRun, "result", broken)
+    settings = Settings()
+    worker = Worker(settings, Supervisor(settings), Redactor())
+    request = {"workflow": {"1": {"class_type": "A", "inputs": {}}}}
+    with caplog.at_level(logging.ERROR):
+        result = worker.run({"id": "job-1", "input": request}, lambda: False, lambda _: None)
+    assert result["error_code"] == "INTERNAL_ERROR"
+    assert "private words" not in result["error"]
+    assert "ZeroDivisionError: private words" in caplog.text
+
+
+@pytest.mark.parametrize("error", list(public_errors()), ids=lambda error: error.code)
+def test_every_public_error_is_raised_by_the_worker_and_met_by_a_test(
+    error: type[WorkerError],
+) -> None:
+    raised = re.compile(rf"\b{error.__name__}(\(| if )")
+    sources = [p for p in (ROOT / "src/worker_comfyui").rglob("*.py") if p.name != "errors.py"]
+    assert any(raised.search(path.read_text()) for path in sources)
+    met = re.compile(
+        rf'raises\({error.__name__}\b|error_code"\] == "{error.code}"|"{error.code}: '
+        rf'|isinstance\(\w+, {error.__name__}\)|"{error.code}" in|\.code == "{error.code}"'
+    )
+    assert any(met.search(path.read_text()) for path in (ROOT / "tests").rglob("test_*.py"))
