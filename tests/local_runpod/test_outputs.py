@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from local_runpod.outputs import safe_name, save_outputs
@@ -79,7 +79,7 @@ def test_names_from_a_result_never_leave_the_folder(
 
 
 @given(st.text(max_size=300))
-@settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=500)
 def test_any_name_becomes_a_plain_one(tmp_path: Path, name: str) -> None:
     safe = safe_name(name, "fallback")
     assert (tmp_path / safe).parent == tmp_path

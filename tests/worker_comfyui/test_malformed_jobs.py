@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import Any
 
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from worker_comfyui import request
@@ -50,9 +50,7 @@ def test_a_malformed_job_gets_an_error_with_a_code_and_paths() -> None:
     handler = make_handler(worker, concurrency=1)
     with asyncio.Runner() as runner:
 
-        @settings(
-            max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.filter_too_much]
-        )
+        @settings(max_examples=2000)
         @given(job=jobs)
         def check(job: dict[str, Any]) -> None:
             assume(is_malformed(job))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from worker_comfyui.outputs import Artifact, Outputs, collect
@@ -256,7 +256,6 @@ file_items = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     st.dictionaries(texts, st.dictionaries(keys, st.lists(file_items, max_size=3) | json_values))
     | json_values,

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from worker_comfyui.config import Secret
@@ -513,11 +513,6 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4),
     max_leaves=8,
 )
-hypothesis_settings = settings(
-    max_examples=1000,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -549,14 +544,14 @@ def changed(place: tuple[Any, ...], value: Any, *, rename: str | None, remove: b
     return raw
 
 
-@hypothesis_settings
+@settings(max_examples=1000)
 @given(sent=json_values)
 @example(sent={"workflow": {"\ud800": {"class_type": "\ud800", "inputs": {"\ud800": "\ud800"}}}})
 def test_any_json_as_input_gets_a_job_or_an_error_with_paths(sent: Any) -> None:
     checked({"id": "1", "input": sent})
 
 
-@hypothesis_settings
+@settings(max_examples=1000)
 @given(
     place=st.sampled_from(PLACES),
     value=json_values,
@@ -572,13 +567,13 @@ def test_a_request_with_one_thing_changed_gets_a_job_or_an_error_with_paths(
     checked(changed(place, value, rename=rename, remove=remove))
 
 
-@settings(hypothesis_settings, max_examples=250)
+@settings(max_examples=250)
 @given(text=anything_textual | json_values.map(json.dumps))
 def test_any_text_as_input_gets_a_job_or_an_error_with_paths(text: str) -> None:
     checked({"id": "1", "input": text})
 
 
-@settings(hypothesis_settings, max_examples=250)
+@settings(max_examples=250)
 @given(
     raw=st.fixed_dictionaries({}, optional=dict.fromkeys(["id", "input", "s3Config"], json_values))
 )
@@ -586,7 +581,7 @@ def test_any_job_gets_a_job_or_an_error_with_paths(raw: dict[str, Any]) -> None:
     checked(raw)
 
 
-@settings(hypothesis_settings, max_examples=300)
+@settings(max_examples=300)
 @given(name=anything_textual)
 def test_a_name_that_is_taken_stays_inside_its_folder(name: str) -> None:
     answer = checked({"id": "1", "input": named(name)})
