@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from local_runpod import picture
 from local_runpod.outputs import Saved
 
 BAR_WIDTH = 24
@@ -79,6 +81,18 @@ def describe_saved(saved: list[Saved]) -> None:
     """List the files."""
     for file in saved:
         say(f"  {short_path(file.path)}  ({_size(file.bytes)})")
+
+
+def show_picture(saved: Sequence[Saved], stream: TextIO | None = None) -> None:
+    """Draw the first picture among the files, on a terminal that has colours."""
+    stream = stream or sys.stdout
+    paint = picture.palette_of(os.environ) if stream.isatty() else None
+    if paint is None:
+        return
+    for file in saved:
+        with suppress(ValueError):
+            stream.writelines(f"{line}\n" for line in picture.draw(file.path, paint))
+            return
 
 
 def describe_timings(job: Mapping[str, Any], total_s: float) -> None:

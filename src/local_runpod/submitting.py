@@ -14,8 +14,9 @@ from local_runpod.display import (
     describe_saved,
     describe_timings,
     say,
+    show_picture,
 )
-from local_runpod.outputs import save_outputs
+from local_runpod.outputs import Saved, save_outputs
 
 INTERRUPTED = 130
 
@@ -52,9 +53,10 @@ def follow_and_save(client: EndpointClient, job_id: str, folder: Path) -> int:
     return 1 if problems else 0
 
 
-def _report(output: Any, saved: list[Any], problems: list[str]) -> None:
+def _report(output: Any, saved: list[Saved], problems: list[str]) -> None:
     say(f"Saved {len(saved)} file{'s' if len(saved) != 1 else ''}:" if saved else "No outputs.")
     describe_saved(saved)
+    show_picture(saved)
     warnings = output.get("errors") if isinstance(output, dict) else None
     for warning in warnings if isinstance(warnings, list) else []:
         say(f"Warning from the worker: {warning}")

@@ -80,17 +80,20 @@ class _FilesGone(Exception):
 
 
 class _Laps:
-    """Milliseconds of each part of the job."""
+    """Milliseconds of each part of the job, and of the whole."""
 
     def __init__(self) -> None:
         self._start = self._last = time.monotonic()
-        self.timings: dict[str, int] = {}
+        self._parts: dict[str, int] = {}
 
     def end(self, part: str) -> None:
         now = time.monotonic()
-        self.timings[f"{part}_ms"] = round((now - self._last) * 1000)
-        self.timings["total_ms"] = round((now - self._start) * 1000)
+        self._parts[f"{part}_ms"] = round((now - self._last) * 1000)
         self._last = now
+
+    @property
+    def timings(self) -> dict[str, int]:
+        return {**self._parts, "total_ms": round((self._last - self._start) * 1000)}
 
 
 class JobRun:
