@@ -50,6 +50,7 @@ REFUSED_PAUSE_S = 1.0
 TOO_MANY_PAUSE_S = 5.0
 RESULT_ATTEMPTS = 9  # 1, 2, 4, ... seconds apart: about three minutes
 LONGEST_PAUSE_S = 30.0
+NOT_NOW = {408, 425, 429}  # request timeout, too early, too many requests
 
 
 def serve(settings: Settings, worker: Worker) -> None:
@@ -134,9 +135,10 @@ def _progress_to(session: ClientSession, job: Job) -> Callable[[Update], Awaitab
 def _result_retries(**_: Any) -> ExponentialRetry:
     """Post a result until it arrives, also after a lost connection; the SDK tries for 5 s only.
 
-    A code below 500 is final: the platform has seen the result, and does not want it.
+    Most codes below 500 are final: the platform has seen the result, and does not want it.
     """
     return ExponentialRetry(
+        statuses=NOT_NOW,
         attempts=RESULT_ATTEMPTS,
         start_timeout=0.5,
         max_timeout=LONGEST_PAUSE_S,
@@ -148,7 +150,7 @@ class Loop(rp_scale.JobScaler):  # type: ignore[misc]  # the SDK has no types
     """The SDK's loop, which takes only jobs that can be done now, and loses none.
 
     What differs from the SDK: a job is asked for as soon as there is room for it (the SDK looks
-    once a second), only while ComfyUI is ready, and with a pause after a refusal. On SIGTERM,
+    once a second), only while ComfyUI is ready, and never twice a second in vain. On SIGTERM,
     polls are dropped at once (the SDK waits for them, up to 90 s, and loses a job that one of them
     brings); jobs in hand are finished and posted, and can still be cancelled.
     """
@@ -200,13 +202,17 @@ class Loop(rp_scale.JobScaler):  # type: ignore[misc]  # the SDK has no types
 
     async def _take(self, session: ClientSession, count: int) -> list[Job]:
         """Ask for jobs once; the poll is dropped when a job could not be done any more."""
-        give_up_at = time.monotonic() + self.jobs_fetcher_timeout
+        asked = time.monotonic()
+        give_up_at = asked + self.jobs_fetcher_timeout
         poll = asyncio.ensure_future(self.jobs_fetcher(session, count))
         try:
             while not self._ending and self._worker.is_ready and time.monotonic() < give_up_at:
                 await asyncio.wait({poll}, timeout=LOOK_S)
                 if poll.done():
-                    return await poll or []
+                    jobs: list[Job] = await poll or []
+                    if not jobs:  # FlashBoot's 400, or a 204 that was not held
+                        await self._pause(asked + REFUSED_PAUSE_S - time.monotonic())
+                    return jobs
         except TooManyRequests:
             await self._pause(TOO_MANY_PAUSE_S)
         except Exception as error:  # noqa: BLE001  # whatever it is, the next poll may work

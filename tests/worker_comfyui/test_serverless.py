@@ -255,8 +255,8 @@ def test_a_pending_poll_is_dropped_when_comfyui_dies(monkeypatch: pytest.MonkeyP
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("status", [401, 404, 500])
-def test_a_refused_poll_is_not_repeated_at_once(
+@pytest.mark.parametrize("status", [204, 400, 401, 404, 500])
+def test_a_poll_that_brought_nothing_is_not_repeated_at_once(
     status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario() -> None:
@@ -455,7 +455,7 @@ def test_a_job_keeps_its_place_until_its_thread_has_cleaned_up(
 # --- posting
 
 
-@pytest.mark.parametrize("answers", [[500, 503], [0, 0], [502, 0]])
+@pytest.mark.parametrize("answers", [[500, 503], [0, 0], [502, 0], [429, 408]])
 def test_a_result_is_posted_again_after_errors_and_lost_connections(
     answers: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -197,7 +197,10 @@ class Supervisor:
 
         self._begun.set()
         settings = self._settings
-        started = answered = asked = time.monotonic()
+        started = asked = time.monotonic()
+        # Counted from a failed look, not from the last answer: where the platform freezes the whole
+        # worker and thaws it later (FlashBoot), nobody was silent.
+        silent_since: float | None = None
         looks = 0
         with ComfyClient(
             incarnation.address, timeout_s=min(10, settings.comfy_hang_timeout_s)
@@ -215,10 +218,9 @@ class Supervisor:
                 looks += 1
                 answers = client.is_ready()
                 now = time.monotonic()
-                if answers:
-                    answered = now
+                silent_since = None if answers else silent_since or now
                 if ready:
-                    if now - answered > settings.comfy_hang_timeout_s:
+                    if silent_since and now - silent_since > settings.comfy_hang_timeout_s:
                         return f"ComfyUI gave no answer for {settings.comfy_hang_timeout_s:g} s"
                 elif answers and self._announce(incarnation, client, now - started):
                     continue
