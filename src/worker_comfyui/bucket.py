@@ -125,6 +125,10 @@ class Bucket:
         path = "s3Config.endpointUrl"
         raise InvalidRequest(f"{path}: {message}", [{"path": path, "message": message}])
 
+    def prepare(self) -> None:
+        """Import and set up boto3, which takes half a second that no job should wait for."""
+        _ = self._service
+
     def key(self, job_id: str, subfolder: str, filename: str) -> str:
         """Make the key of a job's file: `prefix/job id/subfolder/filename`."""
         job = re.sub(r"[^\w.-]", "_", job_id)

@@ -31,11 +31,18 @@ class Worker:
     """Runs jobs on one ComfyUI; `run` may be called from several threads at once."""
 
     def __init__(self, settings: Settings, supervisor: Supervisor, redactor: Redactor) -> None:
-        """Raise ConfigurationError if the bucket's settings do not name one bucket."""
+        """Make it while ComfyUI starts: what takes time for the first job is done here.
+
+        Raises:
+            ConfigurationError: the bucket's settings do not name one bucket.
+        """
         self._settings = settings
         self._supervisor = supervisor
         self._redactor = redactor
-        self._shared = Surroundings(settings, supervisor, Turns(), Bucket.from_settings(settings))
+        bucket = Bucket.from_settings(settings)
+        if bucket:
+            bucket.prepare()
+        self._shared = Surroundings(settings, supervisor, Turns(), bucket)
 
     @property
     def is_ready(self) -> bool:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import logging
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,38 @@ def test_a_defect_of_the_worker_is_an_error_of_the_job_and_its_traceback_is_in_t
     assert result["error_code"] == "INTERNAL_ERROR"
     assert "private words" not in result["error"]
     assert "ZeroDivisionError: private words" in caplog.text
+
+
+BOTO3_AT_START = """
+import os, sys
+from worker_comfyui.comfyui.supervisor import Supervisor
+from worker_comfyui.config import Settings
+from worker_comfyui.redaction import Redactor
+from worker_comfyui.worker import Worker
+settings = Settings.from_env(os.environ)
+Worker(settings, Supervisor(settings), Redactor())
+print("boto3" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("bucket", [True, False])
+def test_boto3_is_loaded_before_the_first_job_and_only_where_there_is_a_bucket(
+    bucket: bool,
+) -> None:
+    variables = {
+        "BUCKET_ENDPOINT_URL": "https://pictures.s3.eu-central-1.amazonaws.com",
+        "BUCKET_ACCESS_KEY_ID": "access key",
+        "BUCKET_SECRET_ACCESS_KEY": "secret key",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", BOTO3_AT_START],
+        env={"PYTHONPATH": str(ROOT / "src"), **(variables if bucket else {})},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == f"{bucket}\n"
 
 
 @pytest.mark.parametrize("error", list(public_errors()), ids=lambda error: error.code)
