@@ -59,8 +59,8 @@ def serving_s3(folder: Path) -> Iterator[S3Server]:
     log_path = folder / "rclone.log"
     command = [str(RCLONE), "serve", "s3", str(buckets), "--addr", "127.0.0.1:0"]
     command += ["--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", "--config", "/dev/null"]
-    # Files that a test puts into a bucket's folder must be seen at once.
-    command += ["--dir-cache-time", "0"]
+    # Files that a test puts into a bucket's folder must be seen soon. With 0, rclone spins.
+    command += ["--dir-cache-time", "10ms"]
     with log_path.open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     try:
