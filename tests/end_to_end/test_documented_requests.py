@@ -1,0 +1,83 @@
+"""Every curl line of the README and the docs, as it stands there but for the address."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.support.platform import ROOT, RunningPlatform
+from tests.support.receiver import receiving
+
+BASH = re.compile(r"^ *```bash\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+LOCAL = "http://127.0.0.1:8000"
+HOSTED = "https://api.runpod.ai"
+WEBHOOK = "http://127.0.0.1:9000/"
+
+pytestmark = pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+
+
+def requests_in(document: Path) -> Iterator[str]:
+    """The commands that send a request to an endpoint, each with all its lines."""
+    for block in BASH.findall(document.read_text()):
+        for command in re.split(r"^ *(?=curl )", block, flags=re.MULTILINE):
+            if command.startswith("curl ") and (LOCAL in command or HOSTED in command):
+                yield command
+
+
+DOCUMENTED = [
+    pytest.param(command, id=f"{document.name}-{number}")
+    for document in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for number, command in enumerate(requests_in(document), 1)
+]
+SHOWN = 8  # so that a change of how they are written does not hide them
+
+
+def run(command: str, folder: Path) -> str:
+    """Run a command of the documentation where its files are."""
+    for name in ("test_input.json", "test_resources"):
+        (folder / name).symlink_to(ROOT / name)
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=folder,
+        env={**os.environ, "RUNPOD_API_KEY": "any", "NO_PROXY": "127.0.0.1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_they_are_found() -> None:
+    assert len(DOCUMENTED) >= SHOWN
+
+
+@pytest.mark.parametrize("command", DOCUMENTED)
+def test_a_documented_request_is_answered_with_a_job(
+    command: str, platform: RunningPlatform, tmp_path: Path
+) -> None:
+    with receiving(200) as receiver:
+        here = command.replace(LOCAL, platform.url).replace(HOSTED, platform.url)
+        here = here.replace(WEBHOOK, receiver.url)
+        here = here.replace("JOB_ID", platform.run({"workflow": {}}))
+        printed = run(here, tmp_path)
+        if "python3 -c" in command:
+            with Image.open(tmp_path / "day_00001_.png") as picture:
+                assert picture.size == (640, 400)
+            return
+        job = json.loads(printed)
+        ended = job if job["id"].startswith("sync-") else platform.wait(job["id"])
+        cannot_succeed = any(text in here for text in ("/status/", "sdxl.json", '"workflow": {}'))
+        assert ended["status"] == ("FAILED" if cannot_succeed else "COMPLETED"), ended
+        if WEBHOOK in command:
+            (call,) = receiver.wait(1)
+            assert call["id"] == job["id"]
