@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from models.variants import MAX_FILES, load
+from worker_comfyui.config import boolean
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -146,6 +148,18 @@ def test_the_program_is_started_in_exec_form_so_that_sigterm_reaches_it() -> Non
     programs = [line.strip() for line in script if "/bin/python" in line]
     assert len(programs) == 2
     assert all(line.startswith("exec ") for line in programs)
+
+
+@pytest.mark.parametrize("value", ["true", "True", "1", "yes", "on", "", "false", "0", None])
+def test_the_image_serves_an_api_or_is_a_worker(value: str | None) -> None:
+    script = (ROOT / "src" / "start.sh").read_text().replace("/opt/worker/bin/python", "echo")
+    variables = {} if value is None else {"SERVE_API_LOCALLY": value}
+    done = subprocess.run(
+        ["bash", "-c", script], env=variables, capture_output=True, text=True, check=True
+    )
+    serves = value is not None and value != "" and boolean(value)
+    program = "-m local_runpod serve --host 0.0.0.0" if serves else "/worker/handler.py"
+    assert done.stdout == f"{program}\n"
 
 
 def test_everything_is_compiled() -> None:
