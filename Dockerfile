@@ -64,12 +64,14 @@ RUN --mount=type=cache,target=/root/.cache/pip \
  && python -m compileall -q -j 0 /comfyui \
  && mkdir -p /tmp/check/custom_nodes \
  && timeout 300 python /comfyui/main.py --cpu --quick-test-for-ci --base-directory /tmp/check \
+      --database-url sqlite:///:memory: \
  && rm -r /tmp/check
 
 COPY src/node_packs /opt/node-packs/node_packs
 COPY scripts/comfy-node-install scripts/restore-snapshot /usr/local/bin/
 
-ENV COMFYUI_PATH=/comfyui COMFYUI_PYTHON=/opt/comfyui/bin/python
+# PIP_NO_CACHE_DIR: what a derived image installs would otherwise lie in its layer twice.
+ENV COMFYUI_PATH=/comfyui COMFYUI_PYTHON=/opt/comfyui/bin/python PIP_NO_CACHE_DIR=1
 # Where the driver is too old for this CUDA the container does not start, rather than fail later.
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     NVIDIA_REQUIRE_CUDA=cuda>=${CUDA_VERSION} RUNPOD_MIN_CUDA_VERSION=${CUDA_VERSION}
@@ -127,7 +129,7 @@ FROM fetch AS file-6
 RUN --mount=type=secret,id=HF_TOKEN --mount=type=bind,from=plan,source=/plan/files/6,target=/plan python -m models.fetch_for_image
 
 FROM comfyui AS custom-nodes
-RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,from=plan,source=/plan/nodes,target=/plan \
+RUN --mount=type=bind,from=plan,source=/plan/nodes,target=/plan \
     if [ -e /plan/snapshot.json ]; then \
       restore-snapshot /plan/snapshot.json --packages --expect /plan/node_classes.txt; \
     fi

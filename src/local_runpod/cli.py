@@ -11,8 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -39,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sent, 130 after Ctrl-C.
     """
     options = _parser().parse_args(arguments)
+    _stop_on_signals()
     try:
         return int(options.command(options))
     except StartError as error:
@@ -122,15 +122,23 @@ def _count(text: str) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     keys = options.api_key or os.environ.get("LOCAL_RUNPOD_API_KEY", "").split()
+    if options.workers > 1 and os.environ.get("COMFY_HOST"):
+        say(
+            "Several workers cannot share the ComfyUI at COMFY_HOST: they would overwrite each "
+            "other's input files. Use --workers 1, or COMFYUI_PATH instead."
+        )
+        return USAGE_ERROR
     _log_to(sys.stdout)
     settings = PlatformSettings(
-        plan=_plan(options, lambda name, line: say(f"{name} | {line}")),
+        plan=_plan(
+            options, lambda name, line: say(f"{name} | {line}"), several=options.workers > 1
+        ),
         workers=options.workers,
         host=options.host,
         port=options.port,
         api_keys=tuple(keys),
     )
-    with _stopped_by_signals(), running_platform(settings) as platform:
+    with running_platform(settings) as platform:
         with contextlib.suppress(KeyboardInterrupt):
             say(f"Starting {_plural(options.workers, 'worker')} ...")
             say(f"ComfyUI: {describe_comfyui(os.environ)}")
@@ -157,7 +165,7 @@ def _run(options: argparse.Namespace) -> int:
         _log_to(log_file)
         settings = PlatformSettings(plan=_plan(options, output))
         try:
-            with _stopped_by_signals(), running_platform(settings) as platform:
+            with running_platform(settings) as platform:
                 began = time.monotonic()
                 say("Starting the worker and ComfyUI ...")
                 platform.until_ready()
@@ -192,11 +200,13 @@ def _submit(options: argparse.Namespace) -> int:
     return 0
 
 
-def _plan(options: argparse.Namespace, output: Callable[[str, str], None]) -> WorkerPlan:
+def _plan(
+    options: argparse.Namespace, output: Callable[[str, str], None], *, several: bool = False
+) -> WorkerPlan:
     return WorkerPlan(
         command=options.worker,
         folder=ROOT,
-        environment=worker_environment(ROOT, os.environ),
+        environment=worker_environment(ROOT, os.environ, several=several),
         output=output,
     )
 
@@ -227,8 +237,7 @@ def _log_to(stream: TextIO) -> None:
     logger.propagate = False
 
 
-@contextmanager
-def _stopped_by_signals() -> Iterator[None]:
+def _stop_on_signals() -> None:
     """Raise KeyboardInterrupt on SIGTERM and SIGHUP too, and where a shell had SIGINT ignored."""
 
     def stop(_number: int, _frame: object) -> None:
@@ -236,7 +245,6 @@ def _stopped_by_signals() -> Iterator[None]:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
-    yield
 
 
 def _plural(count: int, noun: str) -> str:

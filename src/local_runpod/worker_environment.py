@@ -21,7 +21,7 @@ def describe_comfyui(inherited: Mapping[str, str]) -> str:
 
 
 def worker_environment(
-    root: Path, inherited: Mapping[str, str]
+    root: Path, inherited: Mapping[str, str], *, several: bool = False
 ) -> Callable[[Path], dict[str, str]]:
     """Make the function that gives each worker its environment.
 
@@ -29,6 +29,9 @@ def worker_environment(
         root: The project's folder.
         inherited: The caller's environment; its COMFYUI_PATH or COMFY_HOST is respected, else each
             worker starts a `local_comfyui` of its own, with its files in the worker's folder.
+        several: There will be more than one worker. With COMFYUI_PATH each ComfyUI then gets an
+            input, an output and a temp folder of its own: input files keep their names, so jobs of
+            two workers would take each other's from a common folder.
     """
     shared = {name: value for name, value in inherited.items() if name not in NOT_INHERITED}
     shared["PYTHONUNBUFFERED"] = "1"
@@ -47,6 +50,15 @@ def worker_environment(
             flags = ["--base-directory", shlex.quote(str(base)), inherited.get("COMFYUI_ARGS", "")]
             own["COMFYUI_PATH"] = str(root / "src" / "local_comfyui")
             own["COMFYUI_ARGS"] = " ".join(filter(None, flags))
+        elif inherited.get("COMFYUI_PATH") and several:
+            flags = [
+                "--database-url sqlite:///:memory:",
+                f"--temp-directory {shlex.quote(str(folder))}",
+            ]
+            for kind in ("input", "output"):
+                (folder / kind).mkdir()
+                flags.append(f"--{kind}-directory {shlex.quote(str(folder / kind))}")
+            own["COMFYUI_ARGS"] = " ".join(filter(None, (*flags, inherited.get("COMFYUI_ARGS"))))
         return own
 
     return environment

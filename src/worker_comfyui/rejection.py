@@ -7,7 +7,7 @@ test_resources/comfyui/transcripts/prompt_refused.json.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from functools import cache
 from itertools import islice
 from typing import Any
@@ -37,10 +37,12 @@ def explain(
     """Make the error for an answer of POST /prompt other than 200 (`{}` where it had no JSON)."""
     error = answer.get("error")
     error = error if isinstance(error, dict) else {}
+    loops = _loops(error, workflow)
+    told = {"dependency_cycle"} if loops else set()
     details = [
         *_unknown_classes(error, workflow, node_class, node_classes),
-        *_loops(error, workflow),
-        *node_problems(answer.get("node_errors"), workflow, node_class, locate),
+        *loops,
+        *node_problems(answer.get("node_errors"), workflow, node_class, locate, told=told),
     ]
     if not details:
         details = [{"message": _general(error)}]
@@ -55,8 +57,10 @@ def node_problems(
     workflow: Workflow,
     node_class: NodeClass,
     locate: Locate = lambda detail: detail,
+    *,
+    told: Container[str] = (),
 ) -> list[Detail]:
-    """Turn `node_errors` into details: one for each problem of each node."""
+    """Turn `node_errors` into details: one for each problem of each node, but of types `told`."""
     if not isinstance(node_errors, dict):
         return []
     node_class = cache(node_class)
@@ -67,7 +71,7 @@ def node_problems(
         class_type = str(node.get("class_type"))
         inputs = workflow.get(node_id, {}).get("inputs", {})
         for problem in node.get("errors") or ():
-            if isinstance(problem, dict):
+            if isinstance(problem, dict) and problem.get("type") not in told:
                 detail = {"node_id": _cut(str(node_id)), "class_type": _cut(class_type)}
                 detail |= _problem(problem, inputs, class_type, workflow, node_class)
                 is_choice = problem.get("type") == "value_not_in_list"

@@ -245,6 +245,7 @@ def test_a_change_of_the_worker_rebuilds_its_own_layer_only(
     final: str, build: Any, checkout: Path, hub: Hub
 ) -> None:
     before = layers(final)
+    old = docker("image", "inspect", final, "--format", "{{.Id}}").strip()
     hub.served.clear()
     handler = checkout / "handler.py"
     handler.write_text(handler.read_text() + "\n# changed\n")
@@ -253,6 +254,7 @@ def test_a_change_of_the_worker_rebuilds_its_own_layer_only(
     assert layers(final)[-1] != before[-1]
     assert hub.served == []
     assert not re.search(r"pip install.*\n#\d+ \d", output)
+    docker("image", "rm", old)  # it has lost its tag
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from PIL import Image
 
 from local_comfyui import av1, flac, mp4, webm
 from tests.local_comfyui.workflows import empty_image, last_message, node
-from tests.support.comfyui import ComfyUI, running_comfyui
+from tests.support.comfyui import REAL_COMFYUI, ComfyUI, running_comfyui
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +206,25 @@ def test_a_video_is_saved_under_images_and_animated(
 
     assert output["animated"] == [True]
     assert output["images"][0]["filename"].endswith(suffix)
+
+
+@pytest.mark.skipif(bool(REAL_COMFYUI), reason="ComfyUI's own choices change between its versions")
+@pytest.mark.parametrize(
+    ("choice", "reason"), [({"format": "avi"}, "'avi'"), ({"codec": "xyz"}, "H264")]
+)
+def test_a_video_of_no_known_kind_fails_in_its_node(
+    server: ComfyUI, choice: dict[str, str], reason: str
+) -> None:
+    """ComfyUI 0.3.64 does not validate choices of this shape."""
+    inputs = {"video": ["2", 0], "filename_prefix": "v", "format": "mp4", "codec": "auto", **choice}
+    prompt = {
+        "1": empty_image(7, size=32),
+        "2": node("CreateVideo", images=["1", 0], fps=8),
+        "3": node("SaveVideo", **inputs),
+    }
+    kind, data = server.run(prompt)["status"]["messages"][-1]
+    assert (kind, data["node_id"], data["exception_type"]) == ("execution_error", "3", "ValueError")
+    assert reason in data["exception_message"]
 
 
 def test_a_latent_is_saved_as_safetensors(server: ComfyUI) -> None:

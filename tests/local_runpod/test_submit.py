@@ -81,9 +81,19 @@ def test_a_failed_job_says_why_and_exits_with_1(platform: RunningPlatform, tmp_p
     assert "may succeed when it is sent again" in text
 
 
-def test_ctrl_c_cancels_the_job(platform: RunningPlatform, tmp_path: Path) -> None:
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN])
+def test_ctrl_c_cancels_the_job(
+    handler: signal.Handlers, platform: RunningPlatform, tmp_path: Path
+) -> None:
+    """A shell without job control starts a background job with SIGINT ignored."""
     before = platform.health()["jobs"]
-    with start_submit(platform, tmp_path, write_request(tmp_path, {"sleep": 60})) as process:
+    request = write_request(tmp_path, {"sleep": 60})
+    previous = signal.signal(signal.SIGINT, handler)
+    try:
+        started = start_submit(platform, tmp_path, request)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    with started as process:
         deadline = time.monotonic() + 20
         while platform.health()["jobs"]["inProgress"] == before["inProgress"]:
             assert time.monotonic() < deadline

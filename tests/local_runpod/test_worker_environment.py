@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 
 from local_runpod.worker_environment import describe_comfyui, worker_environment
+from worker_comfyui.comfyui.command import Folders
 
 ROOT = Path("/project")
 
@@ -26,6 +27,24 @@ def test_a_real_comfyui_is_respected(tmp_path: Path) -> None:
         assert "COMFYUI_ARGS" not in environment
         assert next(iter(given.values())) in describe_comfyui(given)
     assert "local_comfyui" in describe_comfyui({})
+
+
+def test_several_workers_share_no_files_of_a_real_comfyui(tmp_path: Path) -> None:
+    given = {"COMFYUI_PATH": "/comfyui", "COMFYUI_ARGS": "--cpu"}
+    make = worker_environment(ROOT, given, several=True)
+    used: list[Path] = []
+    for name in ("worker 1", "worker 2"):
+        folder = tmp_path / name
+        folder.mkdir()
+        environment = make(folder)
+        flags = shlex.split(environment["COMFYUI_ARGS"])
+        assert environment["COMFYUI_PATH"] == "/comfyui"
+        assert flags[-1] == "--cpu"
+        folders = Folders.of(Path("/comfyui"), flags)
+        assert folders.input.is_dir()
+        assert folders.output.is_dir()
+        used += [folders.input, folders.output, folders.temp]
+    assert len(set(used)) == 6
 
 
 def test_workers_do_not_inherit_what_would_change_them(tmp_path: Path) -> None:

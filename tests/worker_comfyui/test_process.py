@@ -105,6 +105,13 @@ def test_a_progress_bar_is_one_line_with_its_last_state(tmp_path: Path) -> None:
     assert ended(program, tmp_path)[1] == [f"100%|{'#' * 100}", "done"]
 
 
+def test_the_log_has_no_colours(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    program = "print('\\x1b[1m\\x1b[31m[ERROR]\\x1b[0m no GPU'); print('\\x1b[0m')"
+    with caplog.at_level(logging.INFO, "comfyui"):
+        assert ended(program, tmp_path) == (0, ["[ERROR] no GPU"])
+    assert caplog.messages == ["[ERROR] no GPU"]
+
+
 def test_every_line_is_logged_as_comfyui_s(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

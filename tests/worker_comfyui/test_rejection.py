@@ -203,6 +203,25 @@ def test_a_loop_named_by_later_versions_is_shown_too() -> None:
     assert error.message == "node 1 (ImageInvert): the links form a loop: 1 ← 1"
 
 
+def test_a_loop_that_later_versions_report_at_each_of_its_nodes_is_told_once() -> None:
+    """As ComfyUI 0.33.0 answers."""
+    invert = "ImageInvert"
+    workflow = {
+        "1": {"class_type": invert, "inputs": {"image": ["2", 0]}},
+        "2": {"class_type": invert, "inputs": {"image": ["1", 0]}},
+    }
+    problem = {
+        "type": "dependency_cycle",
+        "message": "Dependency cycle detected",
+        "details": "2 (ImageInvert) -> 1 (ImageInvert) -> 2 (ImageInvert)",
+        "extra_info": {},
+    }
+    node = {"errors": [problem], "dependent_outputs": ["3"], "class_type": invert}
+    refused = {"type": "prompt_outputs_failed_validation", "message": "M"}
+    error = explained({"error": refused, "node_errors": {"2": node, "1": node}}, workflow)
+    assert error.message == "node 1 (ImageInvert): the links form a loop: 1 ← 2 ← 1"
+
+
 def test_the_missing_node_of_later_versions_is_named() -> None:
     workflow = {"7": {"class_type": "KSamplr", "inputs": {}}}
     error = explained({"error": {"type": "missing_node_type", "message": "M"}}, workflow)

@@ -19,6 +19,8 @@ NODES = CoreNodes()
 
 _log = logging.getLogger(__name__)
 
+_FORMATS = ("auto", "mp4")
+_CODECS = ("auto", "h264")
 _QUALITY = 60
 _WORST_CRF = 63
 
@@ -51,12 +53,17 @@ def save_video(
     context: NodeContext,
     video: VideoSource,
     filename_prefix: str,
-    format: str,  # noqa: A002, ARG001 - the node's input; MP4 is the only one
-    codec: str,  # noqa: ARG001 - the node's input; see the module's docstring
+    format: str,  # noqa: A002 - the node's input; MP4 is the only one
+    codec: str,  # see the module's docstring
     prompt: Json | None = None,
     extra_pnginfo: Json | None = None,
 ) -> Json:
     """Save as MP4 in the output folder."""
+    # Choices of this kind pass ComfyUI's validation whatever they are; the node fails.
+    if format not in _FORMATS:
+        raise ValueError(f"{format!r} is not a valid VideoContainer")
+    if codec not in _CODECS:
+        raise ValueError("Only H264 codec is supported for now")
     if video.audio is not None:
         _log.warning("SaveVideo: local_comfyui saves videos without their sound")
     path = context.save_path("output", filename_prefix, video.images.size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ TAIL_LINES = 40
 MAX_LINE_BYTES = 1 << 16
 MAX_TAIL_CHARACTERS = 1000
 """Of each line: the tail becomes part of an error."""
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+"""ComfyUI colours its log since 0.23, whether or not a terminal reads it."""
 
 
 class ComfyProcess:
@@ -93,7 +96,7 @@ class ComfyProcess:
         with stream:
             while line := stream.readline(MAX_LINE_BYTES):
                 text = line.decode("utf-8", "replace").rstrip()
-                text = text.rpartition("\r")[2].rstrip()
+                text = _COLOURS.sub("", text.rpartition("\r")[2]).rstrip()
                 if text:
                     self._tail.append(text[:MAX_TAIL_CHARACTERS])
                     log.info(text)
