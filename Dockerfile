@@ -73,7 +73,7 @@ COPY scripts/comfy-node-install scripts/restore-snapshot /usr/local/bin/
 # PIP_NO_CACHE_DIR: what a derived image installs would otherwise lie in its layer twice.
 ENV COMFYUI_PATH=/comfyui COMFYUI_PYTHON=/opt/comfyui/bin/python PIP_NO_CACHE_DIR=1
 # Where the driver is too old for this CUDA the container does not start, rather than fail later.
-ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility,video \
     NVIDIA_REQUIRE_CUDA=cuda>=${CUDA_VERSION} RUNPOD_MIN_CUDA_VERSION=${CUDA_VERSION}
 WORKDIR /worker
 EXPOSE 8000

@@ -35,7 +35,9 @@ class GitSource:
 
     def place(self, target: Path) -> None:
         """Check the revision out at `target`."""
-        self._git("clone", "--quiet", "--recurse-submodules", "--", self.url, str(target))
+        # Only the files of the revision: old ones would lie in the image's layer for nothing.
+        partial = ("--filter=blob:none", "--also-filter-submodules", "--recurse-submodules")
+        self._git("clone", "--quiet", *partial, "--", self.url, str(target))
         if self.revision:
             self._git("-C", str(target), "checkout", "--quiet", self.revision)
             self._git("-C", str(target), "submodule", "--quiet", "update", "--init", "--recursive")

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 VARIANTS = load()
 BASE_GB = 9
+JOBS_GB = 2  # for the files of jobs
 """The image without models, as docs/deployment.md says."""
 
 
@@ -46,7 +47,7 @@ def cells(name: str, variant: dict[str, Any]) -> list[str]:
     weights = f"{about}{size:.1f} GB" if files else "none"
     token = "yes" if any(file.get("gated") for file in files) else "no"
     memory = f"{variant['vram_gb']} GB" if variant["vram_gb"] else "as its models need"
-    disk = math.ceil((size + BASE_GB) / 0.9 / 5) * 5
+    disk = math.ceil((size + BASE_GB + JOBS_GB) / 0.9 / 5) * 5
     workflow = variant.get("workflow")
     example = f"[{workflow}](../test_resources/workflows/{workflow})" if workflow else ""
     return [f"`{name}`", variant["title"], weights, token, memory, f"{disk} GB", example]

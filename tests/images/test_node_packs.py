@@ -180,6 +180,21 @@ def test_a_revision_is_kept_and_an_installed_node_is_replaced(
     assert [path.name for path in (comfyui / "custom_nodes").iterdir()] == ["ComfyUI-Example"]
 
 
+def test_files_of_other_revisions_are_not_installed(
+    run: Run, repository: Path, comfyui: Path
+) -> None:
+    (repository / "demo.mp4").write_bytes(os.urandom(1_000_000))
+    add(repository, more_py="")
+    (repository / "demo.mp4").unlink()
+    add(repository, still_more_py="")
+    git(repository, "config", "uploadpack.allowFilter", "true")  # as GitHub and GitLab have it
+    assert run("install", f"file://{repository}@v1").returncode == 0
+    installed = comfyui / "custom_nodes" / "ComfyUI-Example"
+    assert (installed / "__init__.py").read_text() == "VERSION = 1\n"
+    size = sum(path.stat().st_size for path in (installed / ".git").rglob("*") if path.is_file())
+    assert size < 500_000
+
+
 def test_packages_are_installed_and_then_the_node_s_script_is_run(
     run: Run, repository: Path, comfyui: Path, tmp_path: Path
 ) -> None:
