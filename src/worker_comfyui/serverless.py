@@ -150,9 +150,10 @@ class Loop(rp_scale.JobScaler):  # type: ignore[misc]  # the SDK has no types
     """The SDK's loop, which takes only jobs that can be done now, and loses none.
 
     What differs from the SDK: a job is asked for as soon as there is room for it (the SDK looks
-    once a second), only while ComfyUI is ready, and never twice a second in vain. On SIGTERM,
-    polls are dropped at once (the SDK waits for them, up to 90 s, and loses a job that one of them
-    brings); jobs in hand are finished and posted, and can still be cancelled.
+    once a second), but only while ComfyUI is ready, and never twice a second in vain; it is run as
+    soon as it is here (the SDK looks ten times a second). On SIGTERM, polls are dropped at once
+    (the SDK waits for them, up to 90 s, and loses a job that one of them brings); jobs in hand are
+    finished and posted, and can still be cancelled.
     """
 
     def __init__(self, worker: Worker, config: dict[str, Any]) -> None:
@@ -163,6 +164,7 @@ class Loop(rp_scale.JobScaler):  # type: ignore[misc]  # the SDK has no types
 
     async def run(self) -> None:
         """Take and run jobs until `kill_worker`, or until ComfyUI is down for good."""
+        await self.set_scale()  # makes the queue anew
         async with AsyncClientSession() as session:
             take = asyncio.create_task(self.get_jobs(session))
             stops = asyncio.create_task(self.monitor_stop_signals(session))
@@ -185,7 +187,6 @@ class Loop(rp_scale.JobScaler):  # type: ignore[misc]  # the SDK has no types
 
     async def get_jobs(self, session: ClientSession) -> None:
         """Take jobs until the worker ends."""
-        await self.set_scale()
         while not self._ending:
             if self._worker.must_retire:
                 log.error("this worker retires", extra={"event": "worker_retired"})
@@ -226,6 +227,23 @@ class Loop(rp_scale.JobScaler):  # type: ignore[misc]  # the SDK has no types
         end = time.monotonic() + seconds
         while not self._ending and time.monotonic() < end:  # noqa: ASYNC110  # a signal sets it
             await asyncio.sleep(LOOK_S)
+
+    async def run_jobs(self, session: ClientSession) -> None:
+        """Run what is taken, until `run` ends the loop."""
+        end = asyncio.create_task(self._shutdown_event.wait())
+        running: set[asyncio.Task[None]] = set()
+        while True:
+            next_job = asyncio.create_task(self.jobs_queue.get())
+            await asyncio.wait({next_job, end}, return_when=asyncio.FIRST_COMPLETED)
+            if not next_job.done():
+                next_job.cancel()
+                break
+            job = next_job.result()
+            task = asyncio.create_task(self.handle_job(session, job))
+            self.jobs_tasks[job["id"]] = task
+            running.add(task)
+            task.add_done_callback(running.discard)
+        await asyncio.gather(*running, return_exceptions=True)
 
     async def handle_job(self, session: ClientSession, job: Job) -> None:
         """Run and post one job."""

@@ -8,6 +8,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
+from tests.support.comfyui import REAL_COMFYUI
 from tests.support.worker import WorkerUnderTest, running_worker, worker_is_clean
 from tests.support.workflows import color_of, input_image, node, saved_image, saved_input
 
@@ -68,6 +71,7 @@ def run_one(worker: WorkerUnderTest, number: int) -> None:
         assert color_of(result["images"][0]) == (0, number >> 8, number & 255)
 
 
+@pytest.mark.timeout(400 if REAL_COMFYUI else 120)
 def test_five_hundred_jobs_leave_no_trace(tmp_path: Path) -> None:
     with running_worker(tmp_path) as worker:
         for number in range(FIRST):
