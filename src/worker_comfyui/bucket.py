@@ -113,7 +113,7 @@ class Bucket:
             resolve(parts.hostname or "", port, allow_private=settings.allow_private_input_urls)
         except ValueError as error:
             message = f"{error} (`s3Config.bucketName` is the bucket's name)"
-        except InputUnavailable as error:
+        except (InputUnavailable, InvalidRequest) as error:
             message = error.message
         else:
             return cls(

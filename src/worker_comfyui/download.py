@@ -79,8 +79,8 @@ def download(url: str, limits: Limits, cancelled: Callable[[], bool]) -> bytes:
     not get more time. Messages show the URL without its query and user, where tokens are.
 
     Raises:
-        InvalidRequest: not an http(s) URL.
-        InputUnavailable: an address that is not public, no answer in time, or an error answer.
+        InvalidRequest: not an http(s) URL, or an address that is not public.
+        InputUnavailable: no answer in time, or an error answer.
         InputTooLarge: more than `max_bytes`.
         JobCancelled: `cancelled` became true.
     """
@@ -137,7 +137,8 @@ def resolve(host: str, port: int, *, allow_private: bool) -> list[str]:
     A name with a public and a private address is refused as a whole: no honest host has both.
 
     Raises:
-        InputUnavailable: unknown name, or an address that is not public.
+        InputUnavailable: unknown name.
+        InvalidRequest: an address that is not public.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -145,7 +146,7 @@ def resolve(host: str, port: int, *, allow_private: bool) -> list[str]:
         raise _Transient(f"the host {host} is not known") from None
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     if not allow_private and not all(is_public(ipaddress.ip_address(a)) for a in addresses):
-        raise InputUnavailable(
+        raise InvalidRequest(
             f"the host {host} has an address that is not public; only public URLs are allowed"
         )
     return addresses

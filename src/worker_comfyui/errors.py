@@ -99,7 +99,7 @@ class InputUnavailable(JobError):
     """An input URL could not be downloaded."""
 
     code = "INPUT_UNAVAILABLE"
-    hint = "Check that the URL is public and still valid; a private address is refused."
+    hint = "Check that the URL is still valid and needs no login."
     retryable = True
 
 

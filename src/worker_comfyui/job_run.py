@@ -240,13 +240,7 @@ class JobRun:
             return self._collect(client, executed, found, workspace, last=bool(again))
         except PromptRefused as refused:
             found = Outputs()
-            raise rejection.explain(
-                refused.answer,
-                self._job.workflow,
-                client.node_class,
-                client.node_classes,
-                MissingModels(self._settings).locate,
-            ) from refused
+            raise rejection.explain(refused.answer, self._context(client)) from refused
         finally:
             with suppress(ComfyUnavailable):
                 if found is None and (entry := client.history(execution.prompt_id)):
@@ -305,12 +299,7 @@ class JobRun:
         self, client: ComfyClient, executed: Executed, found: Outputs, failure: JobError | None
     ) -> list[str]:
         warnings = [str(failure)] if failure else []
-        left_out = rejection.node_problems(
-            executed.node_errors,
-            self._job.workflow,
-            client.node_class,
-            MissingModels(self._settings).locate,
-        )
+        left_out = rejection.node_problems(executed.node_errors, self._context(client))
         warnings += [f"left out, since it is not valid: {_sentence(p)}" for p in left_out]
         warnings += [
             f"node {b.node_id} ({b.class_type}) blocked its branch: {b.message}"
@@ -323,6 +312,15 @@ class JobRun:
                 "use SaveImage or another node that saves its output"
             )
         return warnings
+
+    def _context(self, client: ComfyClient) -> rejection.Context:
+        return rejection.Context(
+            self._job.workflow,
+            client.node_class,
+            client.node_classes,
+            sent=[file.name for file in self._job.files],
+            locate=MissingModels(self._settings).locate,
+        )
 
     def _own_bucket(self) -> Bucket | None:
         """Return where files go, and see before any work that they can go there."""

@@ -7,7 +7,8 @@ test_resources/comfyui/transcripts/prompt_refused.json.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Collection, Container, Iterable
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from typing import Any
@@ -21,28 +22,39 @@ MAX_TEXT = 300
 
 NodeClass = Callable[[str], dict[str, Any] | None]
 """Gives a node class's description (as in /object_info), or None."""
-NodeClasses = Callable[[], Iterable[str]]
-"""Gives the names of all node classes."""
 Locate = Callable[[Detail], Detail]
 """Adds to the detail of a value that is not among the choices where such a model lies."""
 
 
-def explain(
-    answer: dict[str, Any],
-    workflow: Workflow,
-    node_class: NodeClass,
-    node_classes: NodeClasses,
-    locate: Locate = lambda detail: detail,
-) -> PromptRejected:
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What was refused, and where to look things up.
+
+    Attributes:
+        workflow: As the caller sent it.
+        node_class: Describes a node class.
+        node_classes: Gives the names of all node classes; slow.
+        sent: Names of the input files that came with it.
+        locate: Finds models.
+    """
+
+    workflow: Workflow
+    node_class: NodeClass
+    node_classes: Callable[[], Iterable[str]]
+    sent: Collection[str] = ()
+    locate: Locate = lambda detail: detail
+
+
+def explain(answer: dict[str, Any], context: Context) -> PromptRejected:
     """Make the error for an answer of POST /prompt other than 200 (`{}` where it had no JSON)."""
     error = answer.get("error")
     error = error if isinstance(error, dict) else {}
-    loops = _loops(error, workflow)
+    loops = _loops(error, context.workflow)
     told = {"dependency_cycle"} if loops else set()
     details = [
-        *_unknown_classes(error, workflow, node_class, node_classes),
+        *_unknown_classes(error, context),
         *loops,
-        *node_problems(answer.get("node_errors"), workflow, node_class, locate, told=told),
+        *node_problems(answer.get("node_errors"), context, told=told),
     ]
     if not details:
         details = [{"message": _general(error)}]
@@ -52,51 +64,66 @@ def explain(
     return PromptRejected(message, details[:MAX_DETAILS])
 
 
-def node_problems(
-    node_errors: Any,
-    workflow: Workflow,
-    node_class: NodeClass,
-    locate: Locate = lambda detail: detail,
-    *,
-    told: Container[str] = (),
-) -> list[Detail]:
+def node_problems(node_errors: Any, context: Context, *, told: Container[str] = ()) -> list[Detail]:
     """Turn `node_errors` into details: one for each problem of each node, but of types `told`."""
     if not isinstance(node_errors, dict):
         return []
-    node_class = cache(node_class)
+    context = replace(context, node_class=cache(context.node_class))
     details: list[Detail] = []
     for node_id, node in node_errors.items():
         if not isinstance(node, dict):
             continue
         class_type = str(node.get("class_type"))
-        inputs = workflow.get(node_id, {}).get("inputs", {})
+        inputs = context.workflow.get(node_id, {}).get("inputs", {})
         for problem in node.get("errors") or ():
             if isinstance(problem, dict) and problem.get("type") not in told:
                 detail = {"node_id": _cut(str(node_id)), "class_type": _cut(class_type)}
-                detail |= _problem(problem, inputs, class_type, workflow, node_class)
+                detail |= _problem(problem, inputs, class_type, context)
                 is_choice = problem.get("type") == "value_not_in_list"
-                details.append(locate(detail) if is_choice else detail)
+                details.append(context.locate(detail) if is_choice else detail)
     return details
 
 
 def _problem(
-    problem: dict[str, Any],
-    inputs: dict[str, Any],
-    class_type: str,
-    workflow: Workflow,
-    node_class: NodeClass,
+    problem: dict[str, Any], inputs: dict[str, Any], class_type: str, context: Context
 ) -> Detail:
     info = problem.get("extra_info")
     info = info if isinstance(info, dict) else {}
     if info.get("input_name") is None:
-        return _broken_link(problem, inputs, workflow, node_class) or {"message": _said(problem)}
+        return _broken_link(problem, inputs, context) or {"message": _said(problem)}
     name = str(info["input_name"])
     detail: Detail = {"input": _cut(name)}
     received = info.get("received_value", inputs.get(name))
     if received is not None:
         detail["received"] = _cut_value(received)
-    config = info.get("input_config") or _input_config(class_type, name, node_class)
+    config = info.get("input_config") or _input_config(class_type, name, context.node_class)
+    if problem.get("type") in {"value_not_in_list", "custom_validation_failed"}:
+        group = _upload_group(config)
+        if group and isinstance(received, str) and received not in context.sent:
+            return detail | _not_sent(received, group, context.sent)
     return detail | _reason(problem, info, config, detail.get("received"))
+
+
+def _upload_group(config: Any) -> str | None:
+    """Name the field of the request whose files this input takes; None: it takes no such file."""
+    limits = _limits(config)
+    flags = [key for key, value in limits.items() if key.endswith("_upload") and value]
+    if not flags or limits.get("image_folder", "input") != "input":
+        return None
+    return "images" if "image_upload" in flags else "files"
+
+
+def _not_sent(received: str, group: str, sent: Collection[str]) -> Detail:
+    message = f"there is no input file {_cut(received)!r}: send it in `{group}` under this name"
+    close = difflib.get_close_matches(received, sent, n=1, cutoff=0.5)
+    if close:
+        message += f"; did you mean {_cut(close[0])!r}, which was sent?"
+        return {"did_you_mean": _cut(close[0]), "message": message}
+    if sent:
+        rest = len(sent) - MAX_OPTIONS
+        shown = ", ".join(repr(_cut(name)) for name in islice(sent, MAX_OPTIONS))
+        message += f"; sent were {shown}" + (f" and {rest} more" if rest > 0 else "")
+    return {"message": message}
 
 
 def _reason(  # noqa: PLR0911  # one return a kind
@@ -198,9 +225,10 @@ def _bounds(config: Any) -> str:
 
 
 def _broken_link(
-    problem: dict[str, Any], inputs: dict[str, Any], workflow: Workflow, node_class: NodeClass
+    problem: dict[str, Any], inputs: dict[str, Any], context: Context
 ) -> Detail | None:
     """Find the link that makes ComfyUI fail while it validates the node."""
+    workflow = context.workflow
     if problem.get("type") != "exception_during_validation":
         return None
     for name, value in inputs.items():
@@ -211,7 +239,7 @@ def _broken_link(
             message = f"is linked to node {_cut(source)}, which the workflow does not have"
             return {"input": name, "received": [_cut(source), index], "message": message}
         class_type = str(workflow[source].get("class_type"))
-        outputs = (node_class(class_type) or {}).get("output")
+        outputs = (context.node_class(class_type) or {}).get("output")
         if isinstance(outputs, (list, tuple)) and index not in range(len(outputs)):
             allowed = f"0 to {len(outputs) - 1}" if outputs else "none"
             return {
@@ -228,18 +256,16 @@ def _is_link(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
 
 
-def _unknown_classes(
-    error: dict[str, Any], workflow: Workflow, node_class: NodeClass, node_classes: NodeClasses
-) -> list[Detail]:
+def _unknown_classes(error: dict[str, Any], context: Context) -> list[Detail]:
     """Name every node whose class is unknown; ComfyUI names the first one only."""
     if error.get("type") not in {"invalid_prompt", "missing_node_type"}:
         return []
     wanted: dict[str, list[str]] = {}
-    for node_id, node in workflow.items():
+    for node_id, node in context.workflow.items():
         wanted.setdefault(str(node.get("class_type")), []).append(node_id)
-    known = dict.fromkeys(node_classes())
+    known = dict.fromkeys(context.node_classes())
     # A class whose description fails is not in the list, but it exists.
-    unlisted = (name for name in wanted if name not in known and node_class(name) is None)
+    unlisted = (name for name in wanted if name not in known and context.node_class(name) is None)
     missing = list(islice(unlisted, MAX_DETAILS))
     details: list[Detail] = []
     for name in missing:

@@ -191,7 +191,7 @@ def dns(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[list[str]]]:
 def test_an_address_that_is_not_public_is_refused(address: str) -> None:
     assert not is_public(ipaddress.ip_address(address))
     host = f"[{address}]" if ":" in address else address
-    with pytest.raises(InputUnavailable, match="not public"):
+    with pytest.raises(InvalidRequest, match="not public"):
         download(f"http://{host}/latest/meta-data", PUBLIC, never)
 
 
@@ -214,7 +214,7 @@ def test_a_public_address_is_public(address: str) -> None:
 def test_other_spellings_of_loopback_are_refused(host: str) -> None:
     with serving(body(b"secret")) as (address, seen):
         port = address.rpartition(":")[2]
-        with pytest.raises(InputUnavailable):
+        with pytest.raises(InvalidRequest, match="not public"):
             download(f"http://{host}:{port}/", PUBLIC, never)
         assert not seen
 
@@ -230,9 +230,7 @@ def test_a_redirect_to_a_private_address_is_refused() -> None:
         serving(body(b"secret"), host="127.0.0.2") as (inside, seen),
         serving(redirect(f"http://{inside}/meta-data")) as (outside, _),
     ):
-        with pytest.raises(
-            InputUnavailable, match=r"127\.0\.0\.2 has an address that is not public"
-        ):
+        with pytest.raises(InvalidRequest, match=r"127\.0\.0\.2 has an address that is not public"):
             download(f"http://{outside}/", PUBLIC, never)
         assert not seen
 
@@ -280,7 +278,7 @@ def test_a_name_with_one_private_address_is_refused(dns: dict[str, list[list[str
     dns["mixed.test"] = [["127.0.0.1", "10.0.0.1"]]
     with serving(body(b"x")) as (outside, seen):
         port = outside.rpartition(":")[2]
-        with pytest.raises(InputUnavailable, match="not public"):
+        with pytest.raises(InvalidRequest, match="not public"):
             download(f"http://mixed.test:{port}/", PUBLIC, never)
         assert not seen
 

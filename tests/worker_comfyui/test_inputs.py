@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from worker_comfyui.config import Settings
-from worker_comfyui.errors import InputTooLarge, InputUnavailable, InvalidRequest
+from worker_comfyui.errors import InputTooLarge, InvalidRequest
 from worker_comfyui.inputs import check_image, read
 from worker_comfyui.job import InputFile
 
@@ -102,7 +102,7 @@ def test_too_many_bytes_are_seen_before_anything_is_decoded() -> None:
 
 
 def test_a_private_url_is_refused_with_its_path() -> None:
-    with pytest.raises(InputUnavailable, match="not public") as caught:
+    with pytest.raises(InvalidRequest, match="not public") as caught:
         content("http://169.254.169.254/latest/meta-data/?token=abc")
     assert caught.value.details[0]["path"] == "images[1].image"
     assert "token" not in str(caught.value)

@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 from worker_comfyui.errors import Detail, PromptRejected
-from worker_comfyui.rejection import MAX_DETAILS, MAX_OPTIONS, MAX_TEXT, explain, node_problems
+from worker_comfyui.rejection import (
+    MAX_DETAILS,
+    MAX_OPTIONS,
+    MAX_TEXT,
+    Context,
+    NodeClass,
+    explain,
+    node_problems,
+)
 
 RECORDED = Path(__file__).resolve().parents[2] / "test_resources" / "comfyui"
 CLASSES: dict[str, dict[str, Any]] = json.loads((RECORDED / "object_info.json").read_text())
@@ -25,7 +33,11 @@ Inputs = dict[str, Any]
 
 
 def explained(answer: Any, workflow: Any) -> PromptRejected:
-    return explain(answer, workflow, CLASSES.get, lambda: CLASSES)
+    return explain(answer, context(workflow))
+
+
+def context(workflow: Any, node_class: NodeClass = CLASSES.get, **more: Any) -> Context:
+    return Context(workflow, node_class, lambda: CLASSES, **more)
 
 
 def recorded(class_type: str, **inputs: Any) -> PromptRejected:
@@ -58,7 +70,7 @@ def refused(
     problem = {"type": kind, "message": "M", "details": "D", "extra_info": info}
     errors = {node_id: {"errors": [problem], "class_type": class_type, "dependent_outputs": []}}
     nodes = workflow or {node_id: {"class_type": class_type, "inputs": {}}}
-    (detail,) = node_problems(errors, nodes, CLASSES.get)
+    (detail,) = node_problems(errors, context(nodes))
     return detail
 
 
@@ -91,14 +103,67 @@ def test_an_unknown_class_is_named() -> None:
 
 def test_a_missing_image_is_named() -> None:
     error = recorded("LoadImage", image="missing.png")
-    assert error.message == "node 1 (LoadImage), input `image`: Invalid image file: missing.png"
+    message = "there is no input file 'missing.png': send it in `images` under this name"
+    assert error.message == f"node 1 (LoadImage), input `image`: {message}"
     assert error.details[0] == {
         "node_id": "1",
         "class_type": "LoadImage",
         "input": "image",
         "received": "missing.png",
-        "message": "Invalid image file: missing.png",
+        "message": message,
     }
+
+
+@pytest.mark.parametrize(
+    ("sent", "end"),
+    [
+        (["photo.jpg", "mask.png"], "; did you mean 'photo.jpg', which was sent?"),
+        (["other.webp"], "; sent were 'other.webp'"),
+        ([f"{n}.webp" for n in range(12)], "'8.webp', '9.webp' and 2 more"),
+        (["photo.png"], "Invalid image file: photo.png"),  # it was there: ComfyUI knows better
+    ],
+)
+def test_an_image_that_was_not_sent_is_compared_with_those_that_were(
+    sent: list[str], end: str
+) -> None:
+    detail = not_found("LoadImage", "image", "photo.png", "Invalid image file: photo.png", sent)
+    assert detail["message"].endswith(end)
+    assert detail.get("did_you_mean") == ("photo.jpg" if "photo.jpg" in sent else None)
+
+
+@pytest.mark.parametrize(
+    ("class_type", "name", "field"),
+    [
+        ("LoadImageMask", "image", "images"),
+        ("LoadAudio", "audio", "files"),
+        ("LoadVideo", "file", "files"),
+    ],
+)
+def test_a_missing_file_belongs_in_the_field_for_its_kind(
+    class_type: str, name: str, field: str
+) -> None:
+    detail = not_found(class_type, name, "a.bin", "Invalid file: a.bin", [])
+    assert detail["message"].endswith(f"send it in `{field}` under this name")
+
+
+def test_a_file_of_another_folder_cannot_be_sent() -> None:
+    detail = not_found("LoadImageOutput", "image", "a.png [output]", "Invalid image file", [])
+    assert detail["message"] == "Invalid image file"
+
+
+def not_found(class_type: str, name: str, value: str, said: str, sent: list[str]) -> Detail:
+    """The detail for a loader whose file ComfyUI does not find."""
+    info = {"input_name": name}
+    problem = {
+        "type": "custom_validation_failed",
+        "message": "Custom validation failed for node",
+        "details": f"{name} - {said}",
+        "extra_info": info,
+    }
+    errors = {"1": {"errors": [problem], "class_type": class_type}}
+    workflow = {"1": {"class_type": class_type, "inputs": {name: value}}}
+    (detail,) = node_problems(errors, context(workflow, sent=sent))
+    return detail
 
 
 def test_a_missing_model_where_there_are_none_is_said_to_be_that() -> None:
@@ -250,9 +315,7 @@ def test_a_class_that_is_not_listed_but_exists_is_not_called_unknown() -> None:
     workflow = {"1": {"class_type": "Shy", "inputs": {}}}
     error = explain(
         {"error": {"type": "invalid_prompt", "message": "Refused."}},
-        workflow,
-        lambda name: {} if name == "Shy" else None,
-        lambda: ["KSampler"],
+        Context(workflow, lambda name: {} if name == "Shy" else None, lambda: ["KSampler"]),
     )
     assert error.message == "Refused."
 
@@ -368,7 +431,7 @@ def test_a_hostile_workflow_is_explained_in_bounded_time_and_words() -> None:
     }
     unknown["huge"] = {"class_type": "y" * 10_000_000, "inputs": {}}
     started = time.monotonic()
-    error = explain({"error": {"type": "invalid_prompt"}}, unknown, node_class, lambda: CLASSES)
+    error = explain({"error": {"type": "invalid_prompt"}}, context(unknown, node_class))
     assert time.monotonic() - started < 8
     assert len(error.details) == MAX_DETAILS
     assert len(json.dumps(error.as_result())) < 200_000
@@ -409,5 +472,5 @@ def test_many_problems_of_one_class_ask_comfyui_once() -> None:
     errors = {
         str(index): {"errors": [problem], "class_type": "SaveImage"} for index in range(10_000)
     }
-    assert len(node_problems(errors, {}, node_class)) == 10_000
+    assert len(node_problems(errors, context({}, node_class))) == 10_000
     assert asked == ["SaveImage"]
