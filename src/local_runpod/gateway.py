@@ -8,6 +8,7 @@ is told by its body alone.
 from __future__ import annotations
 
 import hmac
+import ipaddress
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -78,10 +79,14 @@ class Gateway:
             raise ProblemError(429, f"too many requests: {error}", RETRY_AFTER) from None
 
     def _check_origin(self, request: web.Request) -> None:
-        """A web page that the user visits must not submit jobs to the user's machine unasked."""
+        """A web page that the user visits must not submit jobs to the user's machine unasked.
+
+        A name could be the page's own, made to lead here (DNS rebinding); an address cannot.
+        """
         origin = request.headers.get("Origin")
         own = {f"http://{request.host}", f"https://{request.host}"}
-        if origin and not self._api_keys and origin not in own:
+        is_own = origin in own and _is_address(request.url.host)
+        if origin and not self._api_keys and not is_own:
             raise ProblemError(403, "requests from pages of another origin need an API key")
 
     def _check_key(self, authorization: str) -> None:
@@ -157,6 +162,16 @@ class Gateway:
     async def _when_over(self, job: Job, wait: float) -> web.Response:
         await job.changed.wait_until(lambda: job.status.is_final, wait)
         return _json(job.view())
+
+
+def _is_address(host: str | None) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        ipaddress.ip_address(host or "")
+    except ValueError:
+        return False
+    return True
 
 
 def _json(body: Mapping[str, Any]) -> web.Response:

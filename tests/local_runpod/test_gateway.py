@@ -188,6 +188,10 @@ def test_pages_of_other_origins_cannot_submit_jobs(gateway: RunningPlatform) -> 
         assert problem(gateway.post("/run", {"input": {}}, {"Origin": origin}))[0] == 403
     own = {"Origin": gateway.url}
     assert gateway.post("/run", {"input": {}}, own).status_code == 200
+    port = gateway.url.rpartition(":")[2]
+    for host, status in (("localhost", 200), ("[::1]", 200), ("evil.example", 403)):
+        rebound = {"Origin": f"http://{host}:{port}", "Host": f"{host}:{port}"}
+        assert gateway.post("/run", {"input": {}}, rebound).status_code == status, host
 
 
 def test_purge_and_health_have_the_hosted_shape() -> None:
