@@ -35,6 +35,19 @@ Detail = dict[str, Any]
 """One problem: always `message`; `path` in the request, or `node_id`, `class_type`, `input`."""
 
 
+def sentence(detail: Detail) -> str:
+    """Say a problem in one sentence: where in the workflow, and what."""
+    where = ""
+    if "node_id" in detail:
+        where = f"node {detail['node_id']}"
+        if "class_type" in detail:
+            where += f" ({detail['class_type']})"
+        if "input" in detail:
+            where += f", input `{detail['input']}`"
+        where += ": "
+    return f"{where}{detail['message']}"
+
+
 class WorkerError(Exception):
     """A failure that has a public code.
 

@@ -14,7 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from worker_comfyui import delivery, inputs, logs, outcome, outputs, rejection, strict
+from worker_comfyui import (
+    delivery,
+    inputs,
+    logs,
+    node_problems,
+    outcome,
+    outputs,
+    rejection,
+    strict,
+)
 from worker_comfyui.bucket import Bucket
 from worker_comfyui.comfyui.client import ComfyClient, PromptRefused
 from worker_comfyui.comfyui.supervisor import Incarnation, Supervisor
@@ -28,6 +37,7 @@ from worker_comfyui.errors import (
     OutputMissing,
     ResultTooLarge,
     StartError,
+    sentence,
 )
 from worker_comfyui.execution import Executed, Execution
 from worker_comfyui.job import InputFile, Job, Workflow
@@ -292,15 +302,15 @@ class JobRun:
         return _Collected(
             [Fetched(artifact, path) for artifact, path in files],
             list(found.texts),
-            [*self._warnings(client, executed, found, failure), *map(_sentence, problems)],
+            [*self._warnings(client, executed, found, failure), *map(sentence, problems)],
         )
 
     def _warnings(
         self, client: ComfyClient, executed: Executed, found: Outputs, failure: JobError | None
     ) -> list[str]:
         warnings = [str(failure)] if failure else []
-        left_out = rejection.node_problems(executed.node_errors, self._context(client))
-        warnings += [f"left out, since it is not valid: {_sentence(p)}" for p in left_out]
+        left_out = node_problems.node_problems(executed.node_errors, self._context(client))
+        warnings += [f"left out, since it is not valid: {sentence(p)}" for p in left_out]
         warnings += [
             f"node {b.node_id} ({b.class_type}) blocked its branch: {b.message}"
             for b in executed.blocked
@@ -313,8 +323,8 @@ class JobRun:
             )
         return warnings
 
-    def _context(self, client: ComfyClient) -> rejection.Context:
-        return rejection.Context(
+    def _context(self, client: ComfyClient) -> node_problems.Context:
+        return node_problems.Context(
             self._job.workflow,
             client.node_class,
             client.node_classes,
@@ -361,9 +371,3 @@ class JobRun:
 def _may_be_of(artifact: Artifact, nodes: set[str], workflow: Workflow) -> bool:
     """Tell whether one of the nodes, or one that it made while it ran, reported the artifact."""
     return artifact.node_id in nodes or not nodes <= workflow.keys()
-
-
-def _sentence(problem: dict[str, Any]) -> str:
-    class_type = f" ({problem['class_type']})" if "class_type" in problem else ""
-    name = f", input `{problem['input']}`" if "input" in problem else ""
-    return f"node {problem['node_id']}{class_type}{name}: {problem['message']}"

@@ -10,15 +10,8 @@ from typing import Any
 import pytest
 
 from worker_comfyui.errors import Detail, PromptRejected
-from worker_comfyui.rejection import (
-    MAX_DETAILS,
-    MAX_OPTIONS,
-    MAX_TEXT,
-    Context,
-    NodeClass,
-    explain,
-    node_problems,
-)
+from worker_comfyui.node_problems import MAX_OPTIONS, MAX_TEXT, Context, NodeClass, node_problems
+from worker_comfyui.rejection import MAX_DETAILS, explain
 
 RECORDED = Path(__file__).resolve().parents[2] / "test_resources" / "comfyui"
 CLASSES: dict[str, dict[str, Any]] = json.loads((RECORDED / "object_info.json").read_text())
@@ -144,6 +137,12 @@ def test_a_missing_file_belongs_in_the_field_for_its_kind(
 ) -> None:
     detail = not_found(class_type, name, "a.bin", "Invalid file: a.bin", [])
     assert detail["message"].endswith(f"send it in `{field}` under this name")
+
+
+def test_a_file_name_without_end_is_cut() -> None:
+    name = "x" * 20_000_000
+    detail = not_found("LoadImage", "image", name, "Invalid image file", ["photo.png"])
+    assert len(detail["message"]) < 2 * MAX_TEXT
 
 
 def test_a_file_of_another_folder_cannot_be_sent() -> None:
