@@ -41,6 +41,7 @@ from worker_comfyui.errors import (
 )
 from worker_comfyui.execution import Executed, Execution
 from worker_comfyui.job import InputFile, Job, Workflow
+from worker_comfyui.node_problems import Context, node_problems
 from worker_comfyui.outputs import Artifact, Outputs
 from worker_comfyui.stop import JobCancelled, Stop
 from worker_comfyui.tracking import Tracker, Update
@@ -309,7 +310,7 @@ class JobRun:
         self, client: ComfyClient, executed: Executed, found: Outputs, failure: JobError | None
     ) -> list[str]:
         warnings = [str(failure)] if failure else []
-        left_out = node_problems.node_problems(executed.node_errors, self._context(client))
+        left_out = node_problems(executed.node_errors, self._context(client))
         warnings += [f"left out, since it is not valid: {sentence(p)}" for p in left_out]
         warnings += [
             f"node {b.node_id} ({b.class_type}) blocked its branch: {b.message}"
@@ -323,8 +324,8 @@ class JobRun:
             )
         return warnings
 
-    def _context(self, client: ComfyClient) -> node_problems.Context:
-        return node_problems.Context(
+    def _context(self, client: ComfyClient) -> Context:
+        return Context(
             self._job.workflow,
             client.node_class,
             client.node_classes,
