@@ -14,16 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from worker_comfyui import (
-    delivery,
-    inputs,
-    logs,
-    node_problems,
-    outcome,
-    outputs,
-    rejection,
-    strict,
-)
+from worker_comfyui import delivery, inputs, logs, outcome, outputs, rejection, strict
 from worker_comfyui.bucket import Bucket
 from worker_comfyui.comfyui.client import ComfyClient, PromptRefused
 from worker_comfyui.comfyui.supervisor import Incarnation, Supervisor
