@@ -67,6 +67,12 @@ def test_every_script_that_is_named_exists(document: Path) -> None:
 
 
 @every_document
+def test_every_test_that_is_named_exists(document: Path) -> None:
+    for name in re.findall(r"\btest_\w+\.py\b", document.read_text()):
+        assert list((ROOT / "tests").rglob(name)), name
+
+
+@every_document
 def test_every_json_sample_is_json_and_fits_its_schema(document: Path) -> None:
     request = Draft202012Validator(json.loads((SCHEMAS / "request.schema.json").read_text()))
     result = Draft202012Validator(json.loads((SCHEMAS / "result.schema.json").read_text()))
