@@ -122,7 +122,8 @@ def _count(text: str) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     keys = options.api_key or os.environ.get("LOCAL_RUNPOD_API_KEY", "").split()
-    if options.workers > 1 and os.environ.get("COMFY_HOST"):
+    several = options.workers > 1
+    if several and os.environ.get("COMFY_HOST"):
         say(
             "Several workers cannot share the ComfyUI at COMFY_HOST: they would overwrite each "
             "other's input files. Use --workers 1, or COMFYUI_PATH instead."
@@ -130,9 +131,7 @@ def _serve(options: argparse.Namespace) -> int:
         return USAGE_ERROR
     _log_to(sys.stdout)
     settings = PlatformSettings(
-        plan=_plan(
-            options, lambda name, line: say(f"{name} | {line}"), several=options.workers > 1
-        ),
+        plan=_plan(options, lambda name, line: say(f"{name} | {line}"), several=several),
         workers=options.workers,
         host=options.host,
         port=options.port,

@@ -81,11 +81,11 @@ class Gateway:
     def _check_origin(self, request: web.Request) -> None:
         """A web page that the user visits must not submit jobs to the user's machine unasked.
 
-        A name could be the page's own, made to lead here (DNS rebinding); an address cannot.
+        A name could be the page's own, made to lead here (DNS rebinding).
         """
         origin = request.headers.get("Origin")
         own = {f"http://{request.host}", f"https://{request.host}"}
-        is_own = origin in own and _is_address(request.url.host)
+        is_own = origin in own and _is_no_name(request.url.host)
         if origin and not self._api_keys and not is_own:
             raise ProblemError(403, "requests from pages of another origin need an API key")
 
@@ -164,7 +164,8 @@ class Gateway:
         return _json(job.view())
 
 
-def _is_address(host: str | None) -> bool:
+def _is_no_name(host: str | None) -> bool:
+    """Tell whether it is an address, or `localhost`: nobody else can make these lead here."""
     if host == "localhost":
         return True
     try:

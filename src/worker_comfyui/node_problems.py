@@ -100,9 +100,7 @@ def _not_sent(received: str, group: str, sent: Collection[str]) -> Detail:
         message += f"; did you mean {cut(close[0])!r}, which was sent?"
         return {"did_you_mean": cut(close[0]), "message": message}
     if sent:
-        rest = len(sent) - MAX_OPTIONS
-        shown = ", ".join(repr(cut(name)) for name in islice(sent, MAX_OPTIONS))
-        message += f"; sent were {shown}" + (f" and {rest} more" if rest > 0 else "")
+        message += f"; sent were {_listed(sent)}"
     return {"message": message}
 
 
@@ -187,11 +185,16 @@ def _not_in_list(received: str, options: list[str] | None) -> Detail:
         detail["did_you_mean"] = close[0]
         message += f"; did you mean {close[0]!r}?"
     else:
-        shown = ", ".join(map(repr, options[:MAX_OPTIONS]))
-        rest = len(options) - MAX_OPTIONS
-        message += f": {shown}" + (f" and {rest} more" if rest > 0 else "")
+        message += f": {_listed(options)}"
     detail["message"] = message
     return detail
+
+
+def _listed(names: Collection[str]) -> str:
+    """Name the first few, and count the rest."""
+    shown = ", ".join(repr(cut(name)) for name in islice(names, MAX_OPTIONS))
+    rest = len(names) - MAX_OPTIONS
+    return f"{shown} and {rest} more" if rest > 0 else shown
 
 
 def _bounds(config: Any) -> str:

@@ -66,10 +66,12 @@ def serving(comfyui: SlowComfyui) -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"127.0.0.1:{server.server_address[1]}"
-        comfyui.answer.set()
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"127.0.0.1:{server.server_address[1]}"
+        finally:
+            comfyui.answer.set()
+            server.shutdown()
+            thread.join()
 
 
 @contextmanager
