@@ -58,7 +58,7 @@ def main() -> int:
 
 def _serve(settings: Settings, supervisor: Supervisor, redactor: Redactor) -> int:
     # Imported here: the SDK takes more than a second, in which ComfyUI is starting already.
-    from worker_comfyui import serverless  # noqa: PLC0415
+    from worker_comfyui.platform_side import serverless  # noqa: PLC0415
     from worker_comfyui.worker import Worker  # noqa: PLC0415
 
     logs.configure(settings, redactor)  # the SDK's import has set up logging of its own

@@ -1,4 +1,4 @@
-"""A job as the worker understands it. `worker_comfyui.request` makes one from what was sent."""
+"""A job as the worker understands it; `request.parse` makes one of what was sent."""
 
 from __future__ import annotations
 

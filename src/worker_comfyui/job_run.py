@@ -14,12 +14,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from worker_comfyui import delivery, inputs, logs, outcome, outputs, rejection, strict
-from worker_comfyui.bucket import Bucket
+from worker_comfyui import logs, strict
+from worker_comfyui.comfyui import outcome, outputs, rejection
 from worker_comfyui.comfyui.client import ComfyClient, PromptRefused
+from worker_comfyui.comfyui.execution import Executed, Execution
+from worker_comfyui.comfyui.node_problems import Context, node_problems
+from worker_comfyui.comfyui.outputs import Artifact, Outputs
 from worker_comfyui.comfyui.supervisor import Incarnation, Supervisor
+from worker_comfyui.comfyui.tracking import Tracker, Update
+from worker_comfyui.comfyui.workflow_changes import not_from_cache, with_output_folder
 from worker_comfyui.config import Settings
-from worker_comfyui.delivery import Fetched
+from worker_comfyui.delivery import delivery
+from worker_comfyui.delivery.bucket import Bucket
+from worker_comfyui.delivery.delivery import Fetched
 from worker_comfyui.errors import (
     ComfyCrashed,
     ComfyUnavailable,
@@ -30,15 +37,11 @@ from worker_comfyui.errors import (
     StartError,
     sentence,
 )
-from worker_comfyui.execution import Executed, Execution
 from worker_comfyui.job import InputFile, Job, Workflow
-from worker_comfyui.node_problems import Context, node_problems
-from worker_comfyui.outputs import Artifact, Outputs
+from worker_comfyui.request import inputs
 from worker_comfyui.stop import JobCancelled, Stop
-from worker_comfyui.tracking import Tracker, Update
 from worker_comfyui.turn import Turns
 from worker_comfyui.volume.missing_models import MissingModels
-from worker_comfyui.workflow import not_from_cache, with_output_folder
 from worker_comfyui.workspace import Workspace
 
 log = logging.getLogger(__name__)

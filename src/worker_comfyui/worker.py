@@ -7,15 +7,16 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from worker_comfyui import logs, request, strict
-from worker_comfyui.bucket import Bucket
+from worker_comfyui import logs, strict
 from worker_comfyui.comfyui.supervisor import Supervisor
+from worker_comfyui.comfyui.tracking import Update
 from worker_comfyui.config import Settings
+from worker_comfyui.delivery.bucket import Bucket
 from worker_comfyui.errors import ConfigurationError, InternalError, JobError
 from worker_comfyui.job_run import JobRun, Surroundings
 from worker_comfyui.redaction import Redactor, secrets_of
+from worker_comfyui.request import parse as request
 from worker_comfyui.stop import JobCancelled, Stop
-from worker_comfyui.tracking import Update
 from worker_comfyui.turn import Turns
 
 log = logging.getLogger(__name__)

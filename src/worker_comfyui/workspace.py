@@ -11,8 +11,8 @@ from pathlib import Path
 
 from worker_comfyui.comfyui.client import BadAnswer, ComfyClient, FileMissing
 from worker_comfyui.comfyui.command import Folders
+from worker_comfyui.comfyui.outputs import Artifact, Outputs
 from worker_comfyui.errors import DiskFull
-from worker_comfyui.outputs import Artifact, Outputs
 from worker_comfyui.stop import JobCancelled
 
 log = logging.getLogger(__name__)

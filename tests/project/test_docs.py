@@ -68,8 +68,8 @@ def test_every_script_that_is_named_exists(document: Path) -> None:
 
 @every_document
 def test_every_test_that_is_named_exists(document: Path) -> None:
-    for name in re.findall(r"\btest_\w+\.py\b", document.read_text()):
-        assert list((ROOT / "tests").rglob(name)), name
+    for name in re.findall(r"\b(?:\w+/)*test_\w+\.py\b", document.read_text()):
+        assert any(str(p).endswith(f"/{name}") for p in (ROOT / "tests").rglob("test_*.py")), name
 
 
 @every_document

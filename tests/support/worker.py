@@ -27,10 +27,10 @@ from tests.support.comfyui import (
     prepare_base,
 )
 from worker_comfyui.comfyui.supervisor import Supervisor
+from worker_comfyui.comfyui.tracking import Update
 from worker_comfyui.config import Settings
 from worker_comfyui.redaction import Redactor
 from worker_comfyui.stop import JobCancelled
-from worker_comfyui.tracking import Update
 from worker_comfyui.worker import Worker
 
 Workflow = dict[str, dict[str, Any]]

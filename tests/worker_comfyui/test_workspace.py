@@ -13,8 +13,8 @@ import pytest
 from tests.support.comfyui import ComfyUI, running_comfyui
 from worker_comfyui.comfyui.client import ComfyClient
 from worker_comfyui.comfyui.command import Folders
+from worker_comfyui.comfyui.outputs import Artifact, Outputs
 from worker_comfyui.errors import ComfyUnavailable, DiskFull
-from worker_comfyui.outputs import Artifact, Outputs
 from worker_comfyui.stop import JobCancelled
 from worker_comfyui.workspace import Workspace, disk_errors
 

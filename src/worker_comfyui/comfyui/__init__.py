@@ -1,1 +1,1 @@
-"""Everything that speaks with ComfyUI: its process, its HTTP and websocket API, its events."""
+"""All that speaks with ComfyUI or reads its answers."""

@@ -1,0 +1,189 @@
+"""A history entry → the files and texts that the workflow's nodes reported. Pure.
+
+ComfyUI (0.3.64 execution.py, nodes.py) stores for each output node a mapping of arbitrary keys to
+lists; a file is an object with `filename`, `subfolder` and `type`. Custom nodes put anything there,
+so nothing is taken for granted: the key is only a hint, and a name that leaves ComfyUI's folders
+is a problem, never an artifact.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from worker_comfyui.errors import Detail
+from worker_comfyui.media.media_types import Kind, by_name, kind_of
+
+FolderType = Literal["output", "temp", "input"]
+
+TEXT_KEYS = ("text", "string", "int", "float", "number", "boolean")
+_KIND_BY_KEY: dict[str, Kind] = {
+    "images": "images",
+    "image": "images",
+    "gifs": "videos",
+    "video": "videos",
+    "videos": "videos",
+    "audio": "audio",
+    "audios": "audio",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file that a node reported.
+
+    Attributes:
+        node_id: The node in the caller's workflow.
+        kind: The result's list for it, as far as the name tells.
+        filename: Without any folder.
+        subfolder: Relative to the folder of `folder_type`, with `/`; empty: directly in it.
+        folder_type: `output`, or `temp` for previews.
+        media_type: By its name or the node's word; None: the content has to tell.
+    """
+
+    node_id: str
+    kind: Kind
+    filename: str
+    subfolder: str = ""
+    folder_type: FolderType = "output"
+    media_type: str | None = None
+
+    @property
+    def path(self) -> str:
+        """Its path relative to the folder of `folder_type`."""
+        return f"{self.subfolder}/{self.filename}" if self.subfolder else self.filename
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What the nodes reported, in the order of the workflow's nodes.
+
+    Attributes:
+        artifacts: Files to deliver.
+        temporary: Previews: shown in ComfyUI's page, not meant to be kept.
+        texts: `{"node_id", "text"}` each, as in the result.
+        problems: What was reported but cannot be used, with `node_id` and `message`.
+    """
+
+    artifacts: tuple[Artifact, ...] = ()
+    temporary: tuple[Artifact, ...] = ()
+    texts: tuple[dict[str, str], ...] = ()
+    problems: tuple[Detail, ...] = ()
+
+
+@dataclass(slots=True)
+class _Collector:
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    temporary: dict[str, Artifact] = field(default_factory=dict)
+    texts: list[dict[str, str]] = field(default_factory=list)
+    problems: list[Detail] = field(default_factory=list)
+
+    def file(self, node_id: str, key: str, item: dict[str, Any]) -> None:
+        try:
+            artifact = _artifact(node_id, key, item)
+        except ValueError as error:
+            self.problems.append({"node_id": node_id, "message": f"{_cut(key)}: {error}"})
+            return
+        if artifact.folder_type == "output":
+            self.artifacts.setdefault(artifact.path, artifact)
+        elif artifact.folder_type == "temp":
+            self.temporary.setdefault(artifact.path, artifact)
+
+    def text(self, node_id: str, value: object) -> None:
+        if isinstance(value, int | float):
+            value = json.dumps(value)
+        if isinstance(value, str):
+            self.texts.append({"node_id": node_id, "text": _valid_text(value)})
+
+
+def collect(entry: Mapping[str, Any], node_ids: Sequence[str]) -> Outputs:
+    """Collect what a history entry reports.
+
+    A file that is listed twice, under two keys or by two nodes, is taken once. Files of type
+    `input` are the caller's own and are left out.
+
+    Args:
+        entry: One entry of `/history`, as `{"outputs": {...}, "meta"?: {...}, ...}`.
+        node_ids: The workflow's nodes, in the caller's order; other nodes (a subgraph's) come
+            last, or under the node that ComfyUI displays for them.
+    """
+    collector = _Collector()
+    for node_id, output in _by_node(entry, node_ids):
+        for key, value in output.items():
+            for item in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(item, dict) and "filename" in item:
+                    collector.file(node_id, str(key), item)
+                elif key in TEXT_KEYS:
+                    collector.text(node_id, item)
+    return Outputs(
+        tuple(collector.artifacts.values()),
+        tuple(collector.temporary.values()),
+        tuple(collector.texts),
+        tuple(collector.problems),
+    )
+
+
+def _by_node(
+    entry: Mapping[str, Any], node_ids: Sequence[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    outputs = _mapping(entry.get("outputs"))
+    meta = _mapping(entry.get("meta"))
+    order = {node_id: index for index, node_id in enumerate(node_ids)}
+    found = []
+    for own_id, output in outputs.items():
+        node_id = str(own_id)
+        if node_id not in order:
+            displayed = _mapping(meta.get(own_id)).get("display_node")
+            if isinstance(displayed, str) and displayed in order:
+                node_id = displayed
+        found.append((node_id, _mapping(output)))
+    found.sort(key=lambda pair: order.get(pair[0], len(order)))
+    yield from found
+
+
+def _artifact(node_id: str, key: str, item: dict[str, Any]) -> Artifact:
+    folder_type: Any = item.get("type") or "output"
+    if folder_type not in ("output", "temp", "input"):
+        raise ValueError(f"{_cut(item['filename'])} is of an unknown type, {_cut(folder_type)}")
+    *folders, filename = _parts(item.get("subfolder"), item["filename"])
+    media_type = by_name(filename)
+    if media_type is None and isinstance(item.get("format"), str):
+        word = item["format"]  # VideoHelperSuite: "video/h264-mp4", which is no media type
+        kind = kind_of(word) if "/" in word else "files"
+    else:
+        kind = kind_of(media_type) if media_type else _KIND_BY_KEY.get(key, "files")
+    return Artifact(node_id, kind, filename, "/".join(folders), folder_type, media_type)
+
+
+def _parts(subfolder: object, filename: object) -> list[str]:
+    """Split into folders and file name; raise ValueError if they could leave their folder."""
+    subfolder = "" if subfolder is None else subfolder
+    if not isinstance(subfolder, str) or not isinstance(filename, str):
+        names = f"{_cut(filename)} in {_cut(subfolder)}"
+        raise ValueError(f"{names} is not a file's name")  # noqa: TRY004 - a value from outside
+    whole = f"{subfolder}/{filename}" if subfolder else filename
+    if _valid_text(whole) != whole or any(ord(c) < 32 or c in "\\\x7f" for c in whole):
+        raise ValueError(f"{_cut(whole)} has characters that a file's name cannot have")
+    parts = whole.split("/")
+    if whole.startswith("/") or ".." in parts:
+        raise ValueError(f"{_cut(whole)} lies outside ComfyUI's folders; it was not read")
+    if parts[-1] in {"", "."}:
+        raise ValueError(f"{_cut(whole)} names no file")
+    return [part for part in parts if part not in {"", "."}]
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _valid_text(text: str) -> str:
+    """Replace lone surrogates, which no strict JSON or UTF-8 can carry."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _cut(value: object) -> str:
+    if not isinstance(value, str):
+        return f"a {type(value).__name__}"
+    return repr(value if len(value) <= 120 else f"{value[:117]}...")

@@ -1,0 +1,113 @@
+"""ComfyUI's answer to a refused prompt → an error that a caller can act on.
+
+Shapes of the answers: ComfyUI 0.3.64 execution.py (validate_prompt), recorded in
+test_resources/comfyui/transcripts/prompt_refused.json.
+"""
+
+from __future__ import annotations
+
+import difflib
+from itertools import islice
+from typing import Any
+
+from worker_comfyui.comfyui.node_problems import Context, cut, is_link, node_problems
+from worker_comfyui.errors import Detail, PromptRejected, sentence
+from worker_comfyui.job import Workflow
+
+MAX_DETAILS = 50
+
+
+def explain(answer: dict[str, Any], context: Context) -> PromptRejected:
+    """Make the error for an answer of POST /prompt other than 200 (`{}` where it had no JSON)."""
+    error = answer.get("error")
+    error = error if isinstance(error, dict) else {}
+    loops = _loops(error, context.workflow)
+    told = {"dependency_cycle"} if loops else set()
+    details = [
+        *_unknown_classes(error, context),
+        *loops,
+        *node_problems(answer.get("node_errors"), context, told=told),
+    ]
+    if not details:
+        details = [{"message": _general(error)}]
+    message = sentence(details[0])
+    if len(details) > 1:
+        message += f" (and {len(details) - 1} more, see `details`)"
+    return PromptRejected(message, details[:MAX_DETAILS])
+
+
+def _unknown_classes(error: dict[str, Any], context: Context) -> list[Detail]:
+    """Name every node whose class is unknown; ComfyUI names the first one only."""
+    if error.get("type") not in {"invalid_prompt", "missing_node_type"}:
+        return []
+    wanted: dict[str, list[str]] = {}
+    for node_id, node in context.workflow.items():
+        wanted.setdefault(str(node.get("class_type")), []).append(node_id)
+    known = dict.fromkeys(context.node_classes())
+    # A class whose description fails is not in the list, but it exists.
+    unlisted = (name for name in wanted if name not in known and context.node_class(name) is None)
+    missing = list(islice(unlisted, MAX_DETAILS))
+    details: list[Detail] = []
+    for name in missing:
+        close = difflib.get_close_matches(cut(name), known, n=1, cutoff=0.75)
+        hint = (
+            f"; did you mean {close[0]!r}?"
+            if close
+            else ": a custom node that is not installed, or failed to load (see the worker's log)"
+        )
+        details += [
+            {
+                "node_id": cut(node_id),
+                "class_type": cut(name),
+                **({"did_you_mean": close[0]} if close else {}),
+                "message": f"the node class does not exist here{hint}",
+            }
+            for node_id in wanted[name]
+        ]
+    return details
+
+
+def _loops(error: dict[str, Any], workflow: Workflow) -> list[Detail]:
+    """Show the links that form a loop, which ComfyUI 0.3.64 refuses without saying why."""
+    if error.get("type") not in {"prompt_outputs_failed_validation", "dependency_cycle"}:
+        return []
+    links = {
+        node_id: [str(v[0]) for v in node.get("inputs", {}).values() if is_link(v)]
+        for node_id, node in workflow.items()
+    }
+    done: set[str] = set()
+    for start in workflow:
+        trail: dict[str, None] = {}
+        stack = [(start, iter(links[start]))]
+        trail[start] = None
+        while stack:
+            node_id, sources = stack[-1]
+            for source in sources:
+                if source in trail:
+                    loop = [*list(trail)[list(trail).index(source) :], source]
+                    return [
+                        {
+                            "node_id": cut(source),
+                            "class_type": cut(str(workflow[source].get("class_type"))),
+                            "message": cut(f"the links form a loop: {' ← '.join(loop)}"),
+                        }
+                    ]
+                if source in links and source not in done:
+                    trail[source] = None
+                    stack.append((source, iter(links[source])))
+                    break
+            else:
+                done.add(node_id)
+                trail.pop(node_id, None)
+                stack.pop()
+    return []
+
+
+def _general(error: dict[str, Any]) -> str:
+    kind = error.get("type")
+    if kind == "prompt_no_outputs":
+        return "the workflow has no output node, such as SaveImage, so there is nothing to run"
+    message, details = str(error.get("message") or ""), str(error.get("details") or "")
+    if not message:
+        return "ComfyUI could not read the workflow (see ComfyUI's lines in the worker's log)"
+    return cut(f"{message} {details}".strip())

@@ -1,0 +1,1 @@
+"""Images, their metadata, and media types."""

@@ -1,0 +1,1 @@
+"""What the caller sent: read, checked, and fetched."""

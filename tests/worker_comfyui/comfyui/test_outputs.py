@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker_comfyui.comfyui.outputs import Artifact, Outputs, collect
+
+TRANSCRIPTS = Path(__file__).parents[3] / "test_resources" / "comfyui" / "transcripts"
+PNG = {"filename": "a_00001_.png", "subfolder": "", "type": "output"}
+
+
+def from_nodes(**nodes: Any) -> Outputs:
+    """Collect from nodes `n1={...}`; their ids are `1`, ..."""
+    outputs = {name.removeprefix("n"): output for name, output in nodes.items()}
+    return collect({"outputs": outputs}, list(outputs))
+
+
+def recorded(scenario: str) -> Outputs:
+    """Collect from the history that a real ComfyUI 0.3.64 answered in a recorded scenario."""
+    record = json.loads((TRANSCRIPTS / f"{scenario}.json").read_text())
+    histories = [
+        exchange["response"]["body"]
+        for exchange in record["http"]
+        if exchange["request"]["path"].startswith("/history/")
+    ]
+    entry = next(iter(histories[-1].values()))
+    return collect(entry, list(entry["prompt"][2]))
+
+
+def test_a_real_servers_outputs_are_all_found() -> None:
+    found = recorded("other_outputs")
+    kinds = {artifact.filename.rpartition(".")[2]: artifact.kind for artifact in found.artifacts}
+    assert kinds == {
+        "webp": "images",
+        "png": "images",
+        "webm": "videos",
+        "mp4": "videos",
+        "flac": "audio",
+        "mp3": "audio",
+        "latent": "files",
+    }
+    assert len(found.texts) == 1
+    assert not found.problems
+
+
+def test_a_real_servers_foreign_nodes_are_understood() -> None:
+    found = recorded("custom_node_outputs")
+    assert {artifact.path for artifact in found.artifacts if artifact.kind == "files"} == {
+        "mesh/probe_721694012.glb",
+        "probe_721694013.zip",
+        "a/same.bin",
+        "b/same.bin",
+    }
+    assert [artifact.filename for artifact in found.temporary] == ["tmp_721694014.gif"]
+    assert len(found.texts) == 4
+
+
+def test_a_real_servers_lies_are_seen_through() -> None:
+    found = recorded("lying_outputs")
+    assert [artifact.filename for artifact in found.artifacts] == ["never_written_721694009.png"]
+    assert [problem["node_id"] for problem in found.problems] == ["2", "2"]
+
+
+def test_a_real_servers_previews_are_temporary() -> None:
+    found = recorded("preview_only")
+    assert found.artifacts == ()
+    assert [artifact.folder_type for artifact in found.temporary] == ["temp"]
+
+
+def test_every_kind_of_core_output_goes_to_its_list() -> None:
+    def item(filename: str) -> dict[str, str]:
+        return {"filename": filename, "subfolder": "", "type": "output"}
+
+    found = from_nodes(
+        n2={"images": [item("rec_00012_.webp")], "animated": [True]},
+        n4={"images": [item("rec_00013_.webm")], "animated": [True]},
+        n6={"images": [item("rec_00014_.mp4")], "animated": [True]},
+        n8={"audio": [item("rec_00016_.flac")]},
+        n11={"latents": [item("rec_00017_.latent")]},
+        n12={"3d": [item("rec_00018_.glb")]},
+        n13={"text": ["hello 273732"]},
+    )
+    assert [(a.node_id, a.kind, a.media_type) for a in found.artifacts] == [
+        ("2", "images", "image/webp"),
+        ("4", "videos", "video/webm"),
+        ("6", "videos", "video/mp4"),
+        ("8", "audio", "audio/flac"),
+        ("11", "files", "application/octet-stream"),
+        ("12", "files", "model/gltf-binary"),
+    ]
+    assert found.texts == ({"node_id": "13", "text": "hello 273732"},)
+    assert not found.problems
+
+
+def test_video_helper_suites_gifs_are_videos_or_images_by_what_they_are() -> None:
+    found = from_nodes(
+        n1={
+            "gifs": [
+                {
+                    "filename": "probe_1.mp4",
+                    "subfolder": "",
+                    "type": "output",
+                    "format": "video/h264-mp4",
+                    "workflow": "probe.png",
+                    "fullpath": "/comfyui/output/probe_1.mp4",
+                },
+                {"filename": "b.gif", "subfolder": "", "type": "output", "format": "image/gif"},
+                {"filename": "c.nut", "subfolder": "", "type": "output", "format": "video/nut"},
+            ]
+        }
+    )
+    assert [(a.filename, a.kind) for a in found.artifacts] == [
+        ("probe_1.mp4", "videos"),
+        ("b.gif", "images"),
+        ("c.nut", "videos"),
+    ]
+
+
+def test_a_file_of_unknown_extension_is_classed_by_its_key() -> None:
+    found = from_nodes(
+        n1={"images": [{"filename": "x.weird"}], "files": [{"filename": "y.weird"}]},
+    )
+    assert [(a.filename, a.kind, a.media_type) for a in found.artifacts] == [
+        ("x.weird", "images", None),
+        ("y.weird", "files", None),
+    ]
+
+
+def test_equal_names_in_two_folders_are_two_files() -> None:
+    found = from_nodes(
+        n7={
+            "files": [
+                {"filename": "same.bin", "subfolder": "a", "type": "output"},
+                {"filename": "same.bin", "subfolder": "b", "type": "output"},
+            ]
+        }
+    )
+    assert [a.path for a in found.artifacts] == ["a/same.bin", "b/same.bin"]
+
+
+def test_a_file_listed_twice_is_taken_once() -> None:
+    found = from_nodes(
+        n1={"images": [PNG, PNG], "files": [{**PNG, "subfolder": "./"}]}, n2={"images": [PNG]}
+    )
+    assert found.artifacts == (Artifact("1", "images", "a_00001_.png", media_type="image/png"),)
+
+
+def test_temporary_files_are_listed_apart_and_input_files_ignored() -> None:
+    found = from_nodes(
+        n3={"images": [{**PNG, "type": "temp"}]}, n4={"images": [{**PNG, "type": "input"}]}
+    )
+    assert found.artifacts == ()
+    assert [(a.node_id, a.folder_type) for a in found.temporary] == [("3", "temp")]
+
+
+def test_files_come_in_the_order_of_the_workflow_not_of_history() -> None:
+    outputs = {node: {"images": [{"filename": f"{node}.png"}]} for node in ("9", "5.0.3", "2")}
+    found = collect({"outputs": outputs}, ["2", "5", "9"])
+    assert [a.node_id for a in found.artifacts] == ["2", "9", "5.0.3"]
+
+
+def test_a_subgraphs_file_belongs_to_the_node_that_is_displayed() -> None:
+    entry = {
+        "outputs": {"9": {"images": [{"filename": "9.png"}]}, "5.0.3": {"images": [PNG]}},
+        "meta": {"5.0.3": {"node_id": "5.0.3", "display_node": "5"}},
+    }
+    assert [a.node_id for a in collect(entry, ["5", "9"]).artifacts] == ["5", "9"]
+
+
+def test_texts_and_numbers_are_collected() -> None:
+    found = from_nodes(
+        n2={"text": ["a caption", "seed 1"]},
+        n3={"string": "bare", "float": [0.5], "int": (7,), "boolean": [True]},
+    )
+    assert [text["text"] for text in found.texts] == [
+        "a caption",
+        "seed 1",
+        "bare",
+        "0.5",
+        "7",
+        "true",
+    ]
+
+
+def test_what_only_looks_like_an_output_is_none() -> None:
+    found = from_nodes(
+        n1={"result": ["mesh.glb", {"camera": 1}, None], "animated": [True], "unfinished": [True]},
+        n2=None,
+    )
+    assert found == Outputs()
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"filename": "../../../../etc/passwd"},
+        {"filename": "passwd", "subfolder": "../../../../etc"},
+        {"filename": "passwd", "subfolder": "a/../../etc"},
+        {"filename": "/etc/passwd"},
+        {"filename": "passwd", "subfolder": "/etc"},
+        {"filename": "a\0.png"},
+        {"filename": "..\\..\\secret.png"},
+        {"filename": "a\nHeader: x.png"},
+        {"filename": "lone \ud800.png"},
+        {"filename": ".."},
+        {"filename": ""},
+        {"filename": "folder/"},
+        {"filename": None},
+        {"filename": 7},
+        {"filename": ["a.png"]},
+        {"filename": "a.png", "subfolder": {"a": 1}},
+        {"filename": "a.png", "type": "etc"},
+        {"filename": "a.png", "type": ["output"]},
+    ],
+)
+def test_a_name_that_cannot_be_one_is_a_problem_of_its_node(item: dict[str, Any]) -> None:
+    found = from_nodes(n1={"images": [{"subfolder": "", "type": "output", **item}]})
+    assert found.artifacts == found.temporary == ()
+    (problem,) = found.problems
+    assert problem["node_id"] == "1"
+    assert "images" in problem["message"]
+    json.dumps(problem, allow_nan=False).encode()
+
+
+def test_a_problem_does_not_take_the_other_files_along() -> None:
+    found = from_nodes(n1={"images": [{"filename": "../x.png"}, PNG]})
+    assert [a.filename for a in found.artifacts] == ["a_00001_.png"]
+    assert len(found.problems) == 1
+
+
+def test_dots_inside_a_name_are_allowed() -> None:
+    found = from_nodes(n1={"images": [{"filename": "v1..2.png", "subfolder": "..a"}]})
+    assert [a.path for a in found.artifacts] == ["..a/v1..2.png"]
+
+
+def test_a_folder_inside_the_filename_becomes_the_subfolder() -> None:
+    found = from_nodes(n1={"images": [{"filename": "b/c.png", "subfolder": "a"}]})
+    assert [(a.subfolder, a.filename) for a in found.artifacts] == [("a/b", "c.png")]
+
+
+texts = st.text("a./\\\0\n\ud800é", max_size=6) | st.sampled_from(["output", "temp", "video/x"])
+keys = st.sampled_from(["images", "text", "filename", "subfolder", "type", "format", "", "é"])
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3),
+    max_leaves=8,
+)
+file_items = st.fixed_dictionaries(
+    {"filename": json_values},
+    optional={"subfolder": json_values, "type": json_values, "format": json_values},
+)
+
+
+@given(
+    st.dictionaries(texts, st.dictionaries(keys, st.lists(file_items, max_size=3) | json_values))
+    | json_values,
+    json_values,
+)
+def test_nothing_that_a_node_reports_can_break_or_leave_its_folder(outputs: Any, meta: Any) -> None:
+    found = collect({"outputs": outputs, "meta": meta}, ["1"])
+    for artifact in found.artifacts + found.temporary:
+        assert not artifact.path.startswith("/")
+        assert ".." not in artifact.path.split("/")
+        assert "\0" not in artifact.path
+        artifact.path.encode()
+    json.dumps([text["text"] for text in found.texts], ensure_ascii=False).encode()
+    json.dumps([problem["message"] for problem in found.problems], ensure_ascii=False).encode()

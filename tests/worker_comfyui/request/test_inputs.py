@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import base64
+import struct
+import threading
+import zlib
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from io import BytesIO
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from worker_comfyui.config import Settings
+from worker_comfyui.errors import InputTooLarge, InvalidRequest
+from worker_comfyui.job import InputFile
+from worker_comfyui.request.inputs import check_image, read
+
+SETTINGS = Settings()
+BYTES = bytes(range(256))
+
+
+def file(source: str) -> InputFile:
+    return InputFile("images[1]", "image", "photo.png", source)
+
+
+def content(source: str, settings: Settings = SETTINGS) -> bytes:
+    return read(file(source), settings, lambda: False)
+
+
+def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
+    stream = BytesIO()
+    image.save(stream, image_format, **options)
+    return stream.getvalue()
+
+
+def check(data: bytes, settings: Settings = SETTINGS) -> None:
+    check_image(data, file(""), settings)
+
+
+PLAIN = base64.b64encode(BYTES).decode()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        PLAIN,
+        PLAIN.rstrip("="),
+        base64.urlsafe_b64encode(BYTES).decode(),
+        base64.encodebytes(BYTES).decode(),
+        f"  {PLAIN[:50]} {PLAIN[50:]}\r\n",
+        f"data:image/png;base64,{PLAIN}",
+        f"DATA:image/png;charset=utf-8;base64,{PLAIN.replace('+', '%2B')}",
+        "data:application/octet-stream," + "".join(f"%{b:02x}" for b in BYTES),
+    ],
+)
+def test_base64_and_data_uris_are_read_in_all_their_spellings(source: str) -> None:
+    assert content(source) == BYTES
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "photo.png",
+        "not base64!",
+        "QUJD=QUJD",
+        "QUJDR",
+        "Ünïcode",
+        "data:image/png;base64",
+        "data:image/png;base64,@@@@",
+        "ftp://host/file.png",
+        "file:///etc/passwd",
+        "http://[::1/x.png",
+    ],
+)
+def test_anything_else_is_refused_with_its_path(source: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        content(source)
+    assert caught.value.message.startswith("images[1].image: ")
+    assert caught.value.details[0]["path"] == "images[1].image"
+
+
+@pytest.mark.parametrize("source", ["", "   ", "====", "data:,", "data:;base64,"])
+def test_empty_data_is_refused(source: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"images\[1\]\.image: is empty"):
+        content(source)
+
+
+@pytest.mark.parametrize("form", ["{}", "data:;base64,{}", "data:,{}"])
+def test_more_bytes_than_allowed_are_refused(form: str) -> None:
+    settings = replace(SETTINGS, max_input_mb=0.001)
+    assert len(content(form.format("A" * 1000), settings)) <= 1000
+    with pytest.raises(InputTooLarge, match="MAX_INPUT_MB") as caught:
+        content(form.format("A" * 1400), settings)
+    assert caught.value.details[0]["path"] == "images[1].image"
+
+
+def test_too_many_bytes_are_seen_before_anything_is_decoded() -> None:
+    with pytest.raises(InputTooLarge):
+        content("A" * 2000 + "!", replace(SETTINGS, max_input_mb=0.001))
+
+
+def test_a_private_url_is_refused_with_its_path() -> None:
+    with pytest.raises(InvalidRequest, match="not public") as caught:
+        content("http://169.254.169.254/latest/meta-data/?token=abc")
+    assert caught.value.details[0]["path"] == "images[1].image"
+    assert "token" not in str(caught.value)
+
+
+def test_a_url_is_downloaded() -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(BYTES)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        settings = replace(SETTINGS, allow_private_input_urls=True)
+        try:
+            got = content(f"HTTP://127.0.0.1:{server.server_port}/x.png?a=b c", settings)
+        finally:
+            thread.join()
+    assert got == BYTES
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_images_of_the_usual_formats_pass(image_format: str) -> None:
+    check(encoded(Image.new("RGB", (40, 30), "red"), image_format))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"RIFF\0\0\0\0AVI ", "is not an image that ComfyUI can load"),
+        (b"\0" * 100, "is not an image"),
+        (b"<!DOCTYPE html><title>Login</title>", "is a web page"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "is not an image"),
+        (encoded(Image.effect_noise((64, 64), 50), "PNG")[:-100], "cut off or damaged"),
+        (encoded(Image.effect_noise((64, 64), 50), "JPEG")[:-100], "cut off or damaged"),
+    ],
+)
+def test_what_is_no_sound_image_is_refused_with_its_path(data: bytes, reason: str) -> None:
+    with pytest.raises(InvalidRequest, match=reason) as caught:
+        check(data)
+    assert caught.value.details[0]["path"] == "images[1].image"
+
+
+def test_a_damaged_png_is_refused() -> None:
+    data = bytearray(encoded(Image.effect_noise((64, 64), 50), "PNG"))
+    data[len(data) // 2] ^= 0xFF
+    with pytest.raises(InvalidRequest, match="damaged"):
+        check(bytes(data))
+
+
+def png_header(width: int, height: int) -> bytes:
+    """Make a PNG of a few bytes that claims to be of any size."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
+
+
+def test_an_image_bomb_is_refused_from_its_header() -> None:
+    with pytest.raises(InputTooLarge, match=r"60000 x 60000 pixels.*MAX_INPUT_MEGAPIXELS"):
+        check(png_header(60000, 60000))
+
+
+def test_an_image_above_pillows_own_limit_passes_where_the_settings_allow_it() -> None:
+    check(png_header(16384, 16384))
+
+
+def test_a_text_bomb_in_a_png_is_refused() -> None:
+    body = b"Comment\0\0" + zlib.compress(b"\0" * 50_000_000)
+    chunk = struct.pack(">I", len(body)) + b"zTXt" + body
+    chunk += struct.pack(">I", zlib.crc32(chunk[4:]))
+    whole = png_header(10, 10)
+    with pytest.raises(InvalidRequest, match="is not an image"):
+        check(whole[:33] + chunk + whole[33:])
+
+
+@pytest.mark.parametrize("image_format", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_all_frames_count_towards_the_limit(image_format: str) -> None:
+    frames = [Image.new("RGB", (100, 100), (i * 20, 0, 0)) for i in range(10)]
+    data = encoded(frames[0], image_format, save_all=True, append_images=frames[1:])
+    check(data, replace(SETTINGS, max_input_megapixels=0.1))
+    with pytest.raises(InputTooLarge, match="frames"):
+        check(data, replace(SETTINGS, max_input_megapixels=0.05))
+
+
+def test_a_gif_of_endlessly_many_frames_is_refused_quickly() -> None:
+    frame = b",\0\0\0\0\x01\0\x01\0\0\x02\x02\x4c\x01\0"
+    head = b"GIF89a\x01\0\x01\0\x80\0\0" + bytes(6)
+    check(head + frame * 9_000 + b";")
+    with pytest.raises(InputTooLarge, match="10000 frames"):
+        check(head + frame * 1_000_000)
+
+
+def test_a_tiff_of_endlessly_many_frames_is_refused_quickly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in ("media.images", "request.inputs"):
+        monkeypatch.setattr(f"worker_comfyui.{module}.MAX_FRAMES", 1000)
+    entries = [(256, 3, 1), (257, 3, 1), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 8)]
+    entries += [(278, 3, 1), (279, 4, 1)]
+    packed = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+    step = 2 + len(packed) + 4
+    data = b"II*\0" + struct.pack("<I", 8)
+    data += b"".join(
+        struct.pack("<H", len(entries)) + packed + struct.pack("<I", 8 + step * (i + 1))
+        for i in range(20_000)
+    )
+    with pytest.raises(InputTooLarge, match="1000 frames"):
+        check(data)

@@ -1,0 +1,594 @@
+"""`request.parse` on good requests, on bad ones, and on thousands of hostile ones."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from worker_comfyui.config import Secret
+from worker_comfyui.errors import InvalidRequest, InvalidWorkflow, JobError
+from worker_comfyui.job import InputFile, Job, OutputOptions, S3Config
+from worker_comfyui.request.parse import MAX_DETAILS, MAX_NESTING, parse
+
+SECONDS = 8.0
+"""No request may take longer, however hostile; most take less than a millisecond."""
+
+WORKFLOW: dict[str, Any] = {
+    "1": {"class_type": "LoadImage", "inputs": {"image": "photo.png"}, "_meta": {"title": "Load"}},
+    "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "out"}},
+}
+PNG = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
+    "+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+REQUEST: dict[str, Any] = {
+    "id": "sync-1",
+    "input": {
+        "workflow": WORKFLOW,
+        "images": [{"name": "photo.png", "image": f"data:image/png;base64,{PNG}"}],
+        "files": [{"name": "sounds/voice.wav", "data": "https://example.com/voice.wav"}],
+        "comfy_org_api_key": "comfyui-key-123456",
+        "output": {"delivery": "s3", "format": "webp", "quality": 80, "metadata": False},
+        "timeout_s": 90.5,
+    },
+    "s3Config": {
+        "endpointUrl": "https://s3.example.com/",
+        "accessId": "AKIAIOSFODNN7EXAMPLE",
+        "accessSecret": "wJalrXUtnFEMI",
+        "bucketName": "results",
+    },
+}
+
+
+def error_of(sent: Any, **job: Any) -> JobError:
+    with pytest.raises(JobError) as caught:
+        parse({"id": "1", "input": sent, **job})
+    return caught.value
+
+
+def problem(sent: Any, **job: Any) -> tuple[str, str]:
+    """The only problem of a request: its path and message."""
+    error = error_of(sent, **job)
+    assert len(error.details) == 1, error.details
+    return error.details[0]["path"], error.details[0]["message"]
+
+
+def named(*names: Any) -> dict[str, Any]:
+    return {"workflow": WORKFLOW, "files": [{"name": name, "data": "AAAA"} for name in names]}
+
+
+# Good requests
+
+
+def test_a_whole_request_becomes_a_job() -> None:
+    assert parse(REQUEST) == Job(
+        id="sync-1",
+        workflow=WORKFLOW,
+        files=(
+            InputFile("images[0]", "image", "photo.png", f"data:image/png;base64,{PNG}"),
+            InputFile("files[0]", "data", "sounds/voice.wav", "https://example.com/voice.wav"),
+        ),
+        comfy_org_api_key=Secret("comfyui-key-123456"),
+        output=OutputOptions("s3", "webp", 80, metadata=False),
+        timeout_s=90.5,
+        s3_config=S3Config(
+            "https://s3.example.com",
+            Secret("AKIAIOSFODNN7EXAMPLE"),
+            Secret("wJalrXUtnFEMI"),
+            "results",
+        ),
+    )
+
+
+def test_a_workflow_is_enough() -> None:
+    assert parse({"id": "1", "input": {"workflow": WORKFLOW}}) == Job(id="1", workflow=WORKFLOW)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"workflow": WORKFLOW},
+        {"workflow": WORKFLOW, "images": None},
+        {"workflow": WORKFLOW, "images": []},
+        {"workflow": WORKFLOW, "images": [{"name": "a.png", "image": PNG}]},
+        {
+            "workflow": WORKFLOW,
+            "images": [{"name": "a.png", "image": f"data:image/png;base64,{PNG}"}],
+        },
+        {"workflow": WORKFLOW, "comfy_org_api_key": "comfyui-1"},
+        {"workflow": WORKFLOW, "api_key_comfy_org": "comfyui-1"},
+        {"workflow": WORKFLOW, "comfy_org_api_key": None},
+        {"workflow": WORKFLOW, "comfy_org_api_key": ""},
+    ],
+)
+def test_requests_of_the_existing_worker_are_taken_also_as_a_text(sent: dict[str, Any]) -> None:
+    job = parse({"id": "1", "input": sent})
+    assert job == parse({"id": "1", "input": json.dumps(sent)})
+    assert job.workflow == WORKFLOW
+    assert [file.name for file in job.files] == [i["name"] for i in sent.get("images") or []]
+    keys = {sent.get("comfy_org_api_key"), sent.get("api_key_comfy_org")} & {"comfyui-1"}
+    assert job.comfy_org_api_key == (Secret("comfyui-1") if keys else None)
+
+
+def test_the_key_s_name_in_the_code_goes_before_the_one_in_the_documentation() -> None:
+    sent = {"workflow": WORKFLOW, "api_key_comfy_org": "second", "comfy_org_api_key": "first"}
+    assert parse({"id": "1", "input": sent}).comfy_org_api_key == Secret("first")
+
+
+def test_a_key_is_masked_wherever_a_job_is_printed() -> None:
+    assert "comfyui-key-123456" not in repr(parse(REQUEST))
+    assert "wJalrXUtnFEMI" not in repr(parse(REQUEST))
+
+
+def test_null_means_not_given() -> None:
+    sent = {
+        "workflow": WORKFLOW,
+        "images": None,
+        "files": None,
+        "comfy_org_api_key": None,
+        "timeout_s": None,
+        "output": {"delivery": None, "format": None, "quality": None, "metadata": None},
+    }
+    assert parse({"id": "1", "input": sent, "s3Config": None}) == Job(id="1", workflow=WORKFLOW)
+
+
+def test_fields_of_others_are_ignored() -> None:
+    sent = {"workflow": WORKFLOW, "prompt_text": "a cat", "seed": 5, "webhook": "https://x.test"}
+    assert parse({"id": "1", "input": sent, "webhook": "https://x.test"}).workflow == WORKFLOW
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "photo.png",
+        "a/b/c/d/e/f/g/photo.png",
+        "-rf",
+        "..photo.png",
+        ".hidden",
+        "two words.png",
+        "it's.png",
+        "100%.png",
+        "日本語.png",
+        "Screenshot 2026-01-01 at 1.00.00\N{NARROW NO-BREAK SPACE}PM.png",
+        "family \N{MAN}\N{ZERO WIDTH JOINER}\N{WOMAN}.png",
+        "x" * 255,
+    ],
+)
+def test_a_plain_name_is_kept_as_it_is(name: str) -> None:
+    job = parse({"id": "1", "input": named(name)})
+    assert job.files == (InputFile("files[0]", "data", name, "AAAA"),)
+
+
+@pytest.mark.parametrize("word", ["jpeg", "JPEG", "jpg", "JPG"])
+def test_a_format_is_understood_in_any_spelling(word: str) -> None:
+    job = parse({"id": "1", "input": {"workflow": WORKFLOW, "output": {"format": word}}})
+    assert job.output.format == "jpeg"
+
+
+# Bad requests
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        (None, 'is missing. Send {"input": {"workflow": {...}}}.'),
+        ([], "must be an object with `workflow`, not a list"),
+        (5, "must be an object with `workflow`, not a number"),
+        (True, "must be an object with `workflow`, not a boolean"),
+        ("[1]", "must be an object with `workflow`, not a list"),
+        ('"text"', "must be an object with `workflow`, not a text"),
+    ],
+)
+def test_an_input_that_is_no_object_is_refused(sent: Any, message: str) -> None:
+    assert problem(sent) == ("input", message)
+    assert error_of(sent).code == "INVALID_REQUEST"
+
+
+@pytest.mark.parametrize("text", ["", "{", "not json", '{"workflow": {}} x', "[" * 100_000])
+def test_a_text_that_is_not_json_is_refused(text: str) -> None:
+    path, message = problem(text)
+    assert path == "input"
+    assert message.startswith("is a text that is not JSON")
+
+
+@pytest.mark.parametrize(
+    ("workflow", "path", "words"),
+    [
+        (None, "workflow", "is missing. In ComfyUI, use File → Export (API)"),
+        ([], "workflow", "must be an object, not a list"),
+        ("{}", "workflow", "must be an object, not a text"),
+        ({}, "workflow", "has no nodes"),
+        ({"nodes": [], "links": []}, "workflow", "is in the format of ComfyUI's editor"),
+        ({"prompt": WORKFLOW}, "workflow", "holds the nodes under `prompt`"),
+        ({"1": 5}, "workflow.1", "must be an object with `class_type` and `inputs`"),
+        ({"1": {"inputs": {}}}, "workflow.1.class_type", "must be the name of a node class"),
+        ({"1": {"class_type": "X"}}, "workflow.1.inputs", "must be an object"),
+        ({"1": {"class_type": "X", "inputs": []}}, "workflow.1.inputs", "must be an object"),
+        ({"1": {"class_type": "", "inputs": {}}}, "workflow.1.class_type", "must be the name"),
+        (
+            {"1": {"class_type": "X", "inputs": {"a": [1, {"b": float("nan")}]}}},
+            "workflow.1.inputs.a.1.b",
+            "must be a finite number, not nan",
+        ),
+        (
+            {"1": {"class_type": "X", "inputs": {"a": float("-inf")}}},
+            "workflow.1.inputs.a",
+            "must be a finite number, not -inf",
+        ),
+    ],
+)
+def test_a_wrong_workflow_is_explained(workflow: Any, path: str, words: str) -> None:
+    error = error_of({"workflow": workflow})
+    assert type(error) is InvalidWorkflow
+    assert problem({"workflow": workflow})[0] == path
+    assert words in problem({"workflow": workflow})[1]
+    assert error.message.startswith(f"{path}: ")
+
+
+def test_a_wrong_workflow_beside_another_problem_is_an_invalid_request() -> None:
+    error = error_of({"workflow": [], "timeout_s": -1})
+    assert type(error) is InvalidRequest
+    assert [detail["path"] for detail in error.details] == ["workflow", "timeout_s"]
+    assert "(and 1 more problem, see `details`)" in error.message
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("", "must be the file's name"),
+        (None, "must be the file's name"),
+        (7, "must be the file's name"),
+        ("/etc/passwd", "absolute path"),
+        ("C:/windows", "absolute path"),
+        ("..", "without `..`"),
+        ("../photo.png", "without `..`"),
+        ("a/../../photo.png", "without `..`"),
+        ("a/./photo.png", "without `..`"),
+        ("a//photo.png", "without `..`"),
+        ("folder/", "without `..`"),
+        ("..\\photo.png", "backslashes"),
+        ('a"; filename="b.png', "quotes"),
+        ("a\r\nX-Header: 1", "control characters"),
+        ("a\x00.png", "control characters"),
+        ("a\ud800.png", "control characters"),
+        ("a\N{LINE SEPARATOR}b.png", "control characters"),
+        ("x" * 256, "at most 255 bytes"),
+        ("ü" * 128, "at most 255 bytes"),
+        ("a/b/c/d/e/f/g/h/photo.png", "at most 7 folders"),
+        ("a/" * 1_000_000 + "b", "at most 7 folders"),
+        ("photo.png [output]", "ComfyUI's folders"),
+        ("photo.png[output]", "ComfyUI's folders"),
+        ("photo.png_[temp]", "ComfyUI's folders"),
+    ],
+)
+def test_a_hostile_name_is_refused(name: Any, words: str) -> None:
+    path, message = problem(named(name))
+    assert path == "files[0].name"
+    assert words in message
+    assert len(message) < 250
+    assert message.isprintable()
+
+
+def test_names_must_differ_over_images_and_files() -> None:
+    sent = {
+        "workflow": WORKFLOW,
+        "images": [{"name": "a.png", "image": PNG}],
+        "files": [{"name": "a.png", "data": PNG}],
+    }
+    assert problem(sent) == ("files[0].name", "is the same as images[0].name: a.png")
+
+
+@pytest.mark.parametrize("names", [("a", "a/b.png"), ("a/b.png", "a")])
+def test_a_name_cannot_be_a_file_and_a_folder(names: tuple[str, str]) -> None:
+    path, message = problem(named(*names))
+    assert path == "files[1].name"
+    assert "files[0].name" in message
+
+
+@pytest.mark.parametrize("data", [None, "", "  ", 5, {}, [], True])
+def test_a_file_without_data_is_refused(data: Any) -> None:
+    sent = {"workflow": WORKFLOW, "images": [{"name": "a.png", "image": data}]}
+    assert problem(sent) == ("images[0].image", "must be base64, a data URI or an http(s) URL")
+
+
+@pytest.mark.parametrize("images", [{}, "text", 5, True])
+def test_images_must_be_a_list(images: Any) -> None:
+    assert problem({"workflow": WORKFLOW, "images": images})[0] == "images"
+
+
+@pytest.mark.parametrize("entry", [None, "text", 5, []])
+def test_each_of_the_images_must_be_an_object(entry: Any) -> None:
+    assert problem({"workflow": WORKFLOW, "images": [entry]})[0] == "images[0]"
+
+
+def test_too_many_files_are_refused() -> None:
+    assert problem(named(*map(str, range(1001))))[0] == "files"
+
+
+@pytest.mark.parametrize(
+    "seconds", [0, -1, "90", True, float("nan"), float("inf"), [], 10**400, 604801]
+)
+def test_a_deadline_that_is_no_number_of_seconds_is_refused(seconds: Any) -> None:
+    assert problem({"workflow": WORKFLOW, "timeout_s": seconds})[0] == "timeout_s"
+
+
+@pytest.mark.parametrize(
+    ("output", "path"),
+    [
+        ([], "output"),
+        ("png", "output"),
+        ({"format": "gif"}, "output.format"),
+        ({"format": 5}, "output.format"),
+        ({"format": [[]]}, "output.format"),
+        ({"delivery": "ftp"}, "output.delivery"),
+        ({"quality": 0}, "output.quality"),
+        ({"quality": 101}, "output.quality"),
+        ({"quality": True}, "output.quality"),
+        ({"quality": 9.5}, "output.quality"),
+        ({"metadata": "no"}, "output.metadata"),
+        ({"fromat": "png"}, "output.fromat"),
+    ],
+)
+def test_a_wrong_output_option_is_refused_with_its_path(output: Any, path: str) -> None:
+    assert problem({"workflow": WORKFLOW, "output": output})[0] == path
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"endpointUrl": None}, "s3Config.endpointUrl"),
+        ({"endpointUrl": "s3.example.com"}, "s3Config.endpointUrl"),
+        ({"endpointUrl": "file:///etc/passwd"}, "s3Config.endpointUrl"),
+        ({"accessId": ""}, "s3Config.accessId"),
+        ({"accessSecret": 5}, "s3Config.accessSecret"),
+        ({"bucketName": ["x"]}, "s3Config.bucketName"),
+    ],
+)
+def test_a_wrong_bucket_of_the_caller_is_refused(change: dict[str, Any], path: str) -> None:
+    config = {**REQUEST["s3Config"], **change}
+    assert problem({"workflow": WORKFLOW}, s3Config=config)[0] == path
+
+
+def test_an_empty_bucket_of_the_caller_is_none() -> None:
+    assert parse({"id": "1", "input": {"workflow": WORKFLOW}, "s3Config": {}}).s3_config is None
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("image", "images"), ("timeout", "timeout_s"), ("comfy_org_key", "comfy_org_api_key")],
+)
+def test_a_misspelt_field_is_named_with_the_one_that_was_meant(name: str, meant: str) -> None:
+    sent = {"workflow": WORKFLOW, name: []}
+    assert problem(sent) == (name, f"is unknown; did you mean `{meant}`?")
+
+
+def test_all_problems_are_told_at_once() -> None:
+    sent = {
+        "workflow": {"1": {}},
+        "images": [{"name": "../x"}],
+        "files": 5,
+        "output": {"format": "gif", "quality": 0},
+        "timeout_s": 0,
+    }
+    assert [detail["path"] for detail in error_of(sent, s3Config=5).details] == [
+        "workflow.1.class_type",
+        "workflow.1.inputs",
+        "images[0].name",
+        "images[0].image",
+        "files",
+        "output.format",
+        "output.quality",
+        "timeout_s",
+        "s3Config",
+    ]
+
+
+# Hostile requests: bounded in time and in what is said
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def nodes(count: int, node: Any) -> dict[str, Any]:
+    return {"workflow": {str(index): copy.copy(node) for index in range(count)}}
+
+
+NODE = WORKFLOW["1"]
+HOSTILE = {
+    "10,000 good nodes": nodes(10_000, NODE),
+    "10,000 wrong nodes": nodes(10_000, 5),
+    "a million wrong nodes": nodes(1_000_000, 0),
+    "deep nesting": {"workflow": {"1": {"class_type": "X", "inputs": {"a": nested(900)}}}},
+    "a 20 MB string": {"workflow": {"1": {"class_type": "X", "inputs": {"a": "x" * 20_000_000}}}},
+    "a 20 MB class name": {"workflow": {"1": {"class_type": "x" * 20_000_000, "inputs": {}}}},
+    "a 20 MB name": named("x" * 20_000_000),
+    "a 20 MB node id": {"workflow": {"x" * 20_000_000: 5}},
+    "a long node id over many lists": {
+        "workflow": {"x" * 1_000_000: {"class_type": "X", "inputs": {"a": [[]] * 200_000}}}
+    },
+    "many NaN": {"workflow": {"1": {"class_type": "X", "inputs": {"a": [float("nan")] * 10**6}}}},
+    "many unknown fields": {"workflow": WORKFLOW, **{f"workflo{i}": 1 for i in range(200_000)}},
+    "many unknown options": {"workflow": WORKFLOW, "output": {str(i): 1 for i in range(200_000)}},
+    "a 20 MB field name": {"workflow": WORKFLOW, "x" * 20_000_000: 1},
+    "a nested option": {"workflow": WORKFLOW, "output": {"format": nested(900)}},
+    "as many files as are taken": named(*(f"{index}.png" for index in range(1000))),
+    "a list of wrong files": {"workflow": WORKFLOW, "images": [0] * 1000},
+}
+
+
+def checked(raw: dict[str, Any]) -> Job | JobError:
+    """Parse, and check what holds for every answer."""
+    started = time.monotonic()
+    answer: Job | JobError
+    try:
+        answer = parse(raw)
+    except JobError as error:
+        answer = error
+    assert time.monotonic() - started < SECONDS
+    if isinstance(answer, JobError):
+        assert type(answer) in {InvalidRequest, InvalidWorkflow}
+        assert answer.as_result()["error_code"] == answer.code
+        assert 1 <= len(answer.details) <= MAX_DETAILS
+        for detail in answer.details:
+            assert set(detail) == {"path", "message"}
+            assert detail["path"]
+            assert detail["message"]
+        # What goes back to the caller is small, and valid JSON in valid UTF-8.
+        told = json.dumps(answer.as_result(), ensure_ascii=False, allow_nan=False).encode()
+        assert len(told) < 1_000_000
+    return answer
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_request_is_answered_in_bounded_time(kind: str) -> None:
+    checked({"id": "1", "input": HOSTILE[kind]})
+
+
+@pytest.mark.parametrize("kind", ["10,000 good nodes", "a 20 MB string"])
+def test_a_large_request_is_not_wrong_for_its_size(kind: str) -> None:
+    assert isinstance(checked({"id": "1", "input": HOSTILE[kind]}), Job)
+
+
+def test_nesting_is_taken_up_to_the_limit() -> None:
+    # The workflow, the node and its inputs are three levels themselves.
+    for levels, fits in ((MAX_NESTING - 3, True), (MAX_NESTING - 2, False)):
+        sent = {"workflow": {"1": {"class_type": "X", "inputs": {"a": nested(levels)}}}}
+        assert isinstance(checked({"id": "1", "input": sent}), Job) is fits
+
+
+def test_more_problems_than_are_told_are_said_to_be_more() -> None:
+    error = error_of(nodes(10_000, 5))
+    assert len(error.details) == MAX_DETAILS
+    assert f"(and at least {MAX_DETAILS - 1} more problems, see `details`)" in error.message
+
+
+# Thousands of them: 2,800 drawn requests in each run.
+
+# Any code point, lone surrogates and control characters included.
+anything_textual = st.text(st.characters(codec=None, exclude_categories=()), max_size=20)
+hostile_texts = st.sampled_from(
+    (
+        *(
+            "",
+            " ",
+            "..",
+            "../../etc/passwd",
+            "/",
+            "a\x00b",
+            "\ud800",
+            "nodes",
+            "a" * 300,
+            "${HOME}",
+        ),
+        *("http://169.254.169.254/", "data:,", "data:image/png;base64,", "file:///etc/passwd"),
+        *("\r\nSet-Cookie: x", "%2e%2e%2f", "con", "{{7*7}}", "'; DROP TABLE", "NaN", "{}", "[]"),
+    )
+)
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=True, allow_infinity=True)
+    | anything_textual
+    | hostile_texts
+)
+keys = anything_textual | st.sampled_from(
+    (
+        *("workflow", "images", "files", "output", "name", "image", "data", "class_type", "inputs"),
+        *("timeout_s", "comfy_org_api_key", "nodes", "links", "prompt", "format", "_meta"),
+    )
+)
+json_values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place inside a request, the whole first."""
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
+    return [path, *(place for key, item in items for place in places(item, (*path, key)))]
+
+
+PLACES = places(REQUEST)[1:]
+
+
+def changed(place: tuple[Any, ...], value: Any, *, rename: str | None, remove: bool) -> Any:
+    raw = copy.deepcopy(REQUEST)
+    parent: Any = raw
+    for key in place[:-1]:
+        parent = parent[key]
+    if remove:
+        del parent[place[-1]]
+    elif rename is not None and isinstance(parent, dict):
+        parent[rename] = parent.pop(place[-1])
+    else:
+        parent[place[-1]] = value
+    return raw
+
+
+@settings(max_examples=1000)
+@given(sent=json_values)
+@example(sent={"workflow": {"\ud800": {"class_type": "\ud800", "inputs": {"\ud800": "\ud800"}}}})
+def test_any_json_as_input_gets_a_job_or_an_error_with_paths(sent: Any) -> None:
+    checked({"id": "1", "input": sent})
+
+
+@settings(max_examples=1000)
+@given(
+    place=st.sampled_from(PLACES),
+    value=json_values,
+    rename=st.none() | keys,
+    remove=st.booleans(),
+)
+def test_a_request_with_one_thing_changed_gets_a_job_or_an_error_with_paths(
+    place: tuple[Any, ...],
+    value: Any,
+    rename: str | None,
+    remove: bool,
+) -> None:
+    checked(changed(place, value, rename=rename, remove=remove))
+
+
+@settings(max_examples=250)
+@given(text=anything_textual | json_values.map(json.dumps))
+def test_any_text_as_input_gets_a_job_or_an_error_with_paths(text: str) -> None:
+    checked({"id": "1", "input": text})
+
+
+@settings(max_examples=250)
+@given(
+    raw=st.fixed_dictionaries({}, optional=dict.fromkeys(["id", "input", "s3Config"], json_values))
+)
+def test_any_job_gets_a_job_or_an_error_with_paths(raw: dict[str, Any]) -> None:
+    checked(raw)
+
+
+@settings(max_examples=300)
+@given(name=anything_textual)
+def test_a_name_that_is_taken_stays_inside_its_folder(name: str) -> None:
+    answer = checked({"id": "1", "input": named(name)})
+    if isinstance(answer, Job):
+        (file,) = answer.files
+        assert file.name == name
+        assert not name.startswith("/")
+        assert not {"", ".", ".."} & set(name.split("/"))
+        assert not {"\\", "\x00", "\n", "\r"} & set(name)
+        name.encode()
