@@ -11,6 +11,11 @@ Workflow = dict[str, dict[str, Any]]
 """ComfyUI's API format: `{node id: {"class_type": str, "inputs": {...}, "_meta"?: {...}}}`."""
 
 
+def is_link(value: Any) -> bool:
+    """Tell whether an input is linked to another node's output: `[node id, output number]`."""
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
+
+
 @dataclass(frozen=True, slots=True)
 class InputFile:
     """A file that the workflow's loaders read.

@@ -1,4 +1,4 @@
-"""HTTP and websocket client of one ComfyUI server. It knows the protocol, and no policy.
+"""HTTP client of one ComfyUI server. It knows the protocol, and no policy.
 
 Routes and their answers: ComfyUI 0.3.64 server.py, and later versions where they differ.
 """
@@ -6,16 +6,13 @@ Routes and their answers: ComfyUI 0.3.64 server.py, and later versions where the
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlencode
 
 import requests
-import websocket
 
 from worker_comfyui.errors import ComfyUnavailable
 
@@ -145,10 +142,6 @@ class ComfyClient:
         """Remove the prompt's history entry."""
         self._request("POST", "/history", json={"delete": [prompt_id]})
 
-    def free(self, *, unload_models: bool = False) -> None:
-        """Drop all cached node results, on request also the loaded models, before the next run."""
-        self._request("POST", "/free", json={"free_memory": True, "unload_models": unload_models})
-
     def node_class(self, class_type: str) -> dict[str, Any] | None:
         """Return what a node class takes (an entry of /object_info), or None if there is none.
 
@@ -256,58 +249,3 @@ def _object(content: bytes | None) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return answer if isinstance(answer, dict) else {}
-
-
-class Disconnected(Exception):
-    """The websocket is closed, or could not be opened."""
-
-
-class EventStream:
-    """The websocket of one client id. ComfyUI replays nothing: what is missed is lost."""
-
-    def __init__(self, address: str, client_id: str, *, timeout_s: float = 1.0) -> None:
-        """Connect.
-
-        Raises:
-            Disconnected: it did not work.
-        """
-        # The library checks UTF-8 byte by byte in Python: minutes for what a node may report.
-        self._socket = websocket.WebSocket(skip_utf8_validation=True)
-        host, _, port = address.rpartition(":")
-        try:
-            # A socket of our own: the library would go through a proxy of the environment.
-            plain = socket.create_connection((host.strip("[]"), int(port)), timeout_s)
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._socket.connect(
-                f"ws://{address}/ws?clientId={client_id}",
-                timeout=timeout_s,
-                socket=plain,
-                suppress_origin=True,
-            )
-        except (websocket.WebSocketException, OSError, ValueError, IndexError) as error:
-            # The last two: the library's, for an answer that is not HTTP.
-            raise Disconnected(str(error)) from error
-
-    def receive(self, timeout_s: float) -> str | bytes | None:
-        """Wait for a frame; None when none came in time.
-
-        Raises:
-            Disconnected: there will be no more.
-        """
-        self._socket.settimeout(timeout_s)
-        try:
-            opcode, data = self._socket.recv_data()
-        except websocket.WebSocketTimeoutException:
-            return None
-        except (websocket.WebSocketException, OSError) as error:
-            raise Disconnected(str(error)) from error
-        if opcode == websocket.ABNF.OPCODE_CLOSE:
-            raise Disconnected("ComfyUI closed the connection")
-        if opcode == websocket.ABNF.OPCODE_TEXT:
-            return bytes(data).decode("utf-8", "replace")
-        return bytes(data)
-
-    def close(self) -> None:
-        """Close it at once, without waiting for the other side."""
-        with suppress(websocket.WebSocketException, OSError):
-            self._socket.shutdown()

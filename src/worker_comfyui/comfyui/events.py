@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,13 +54,29 @@ class Ended:
     stored: bool
 
 
-Event = NodesCached | NodeStarted | Progress | BranchBlocked | Ended
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image that came over the websocket: a preview of a sampler, or a result.
+
+    `node_id` is None where the frame does not say: it is of the node that runs. Such a frame does
+    not name its prompt either.
+    """
+
+    node_id: str | None
+    media_type: str
+    data: bytes
+
+
+Event = NodesCached | NodeStarted | Progress | BranchBlocked | Picture | Ended
+
+_PICTURE, _PICTURE_WITH_METADATA = 1, 4  # ComfyUI 0.3.64 protocol.py
+_FORMATS = {1: "image/jpeg", 2: "image/png"}  # server.py `send_image`
 
 
 def parse(frame: str | bytes, prompt_id: str) -> Event | None:
     """Read one frame. None: it is of another prompt, or of no use to a worker, or not readable."""
-    if isinstance(frame, bytes):  # previews and texts for the editor
-        return None
+    if isinstance(frame, bytes):
+        return _picture(frame, prompt_id)
     try:
         message = json.loads(frame)
         kind, data = message["type"], message["data"]
@@ -85,6 +102,24 @@ def _event(kind: str, data: dict[str, Any]) -> Event | None:
     if kind in {"execution_success", "execution_error", "execution_interrupted"}:
         return Ended(stored=False)
     return None
+
+
+def _picture(frame: bytes, prompt_id: str) -> Picture | None:
+    if len(frame) < 8:
+        return None
+    kind, number = struct.unpack_from(">II", frame)
+    if kind == _PICTURE and number in _FORMATS:
+        return Picture(None, _FORMATS[number], frame[8:])
+    if kind != _PICTURE_WITH_METADATA:  # texts for the editor
+        return None
+    try:
+        metadata = json.loads(frame[8 : 8 + number])
+        if metadata["prompt_id"] != prompt_id or metadata["image_type"] not in _FORMATS.values():
+            return None
+        node_id = str(metadata.get("display_node_id") or metadata["node_id"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return Picture(node_id, metadata["image_type"], frame[8 + number :])
 
 
 def _workflow_node(data: dict[str, Any]) -> str:

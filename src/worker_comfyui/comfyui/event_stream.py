@@ -1,0 +1,63 @@
+"""ComfyUI's websocket: frames as they come. It knows the connection, and nothing of their meaning."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+
+import websocket
+
+
+class Disconnected(Exception):
+    """The websocket is closed, or could not be opened."""
+
+
+class EventStream:
+    """The websocket of one client id. ComfyUI replays nothing: what is missed is lost."""
+
+    def __init__(self, address: str, client_id: str, *, timeout_s: float = 1.0) -> None:
+        """Connect.
+
+        Raises:
+            Disconnected: it did not work.
+        """
+        # The library checks UTF-8 byte by byte in Python: minutes for what a node may report.
+        self._socket = websocket.WebSocket(skip_utf8_validation=True)
+        host, _, port = address.rpartition(":")
+        try:
+            # A socket of our own: the library would go through a proxy of the environment.
+            plain = socket.create_connection((host.strip("[]"), int(port)), timeout_s)
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket.connect(
+                f"ws://{address}/ws?clientId={client_id}",
+                timeout=timeout_s,
+                socket=plain,
+                suppress_origin=True,
+            )
+        except (websocket.WebSocketException, OSError, ValueError, IndexError) as error:
+            # The last two: the library's, for an answer that is not HTTP.
+            raise Disconnected(str(error)) from error
+
+    def receive(self, timeout_s: float) -> str | bytes | None:
+        """Wait for a frame; None when none came in time.
+
+        Raises:
+            Disconnected: there will be no more.
+        """
+        self._socket.settimeout(timeout_s)
+        try:
+            opcode, data = self._socket.recv_data()
+        except websocket.WebSocketTimeoutException:
+            return None
+        except (websocket.WebSocketException, OSError) as error:
+            raise Disconnected(str(error)) from error
+        if opcode == websocket.ABNF.OPCODE_CLOSE:
+            raise Disconnected("ComfyUI closed the connection")
+        if opcode == websocket.ABNF.OPCODE_TEXT:
+            return bytes(data).decode("utf-8", "replace")
+        return bytes(data)
+
+    def close(self) -> None:
+        """Close it at once, without waiting for the other side."""
+        with suppress(websocket.WebSocketException, OSError):
+            self._socket.shutdown()

@@ -1,0 +1,90 @@
+"""The connections to one ComfyUI, kept from job to job."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from contextlib import suppress
+
+from worker_comfyui.comfyui.cache_keys import CacheKeys
+from worker_comfyui.comfyui.client import ComfyClient
+from worker_comfyui.comfyui.event_stream import Disconnected, EventStream
+from worker_comfyui.comfyui.node_classes import NodeClasses
+from worker_comfyui.comfyui.supervisor import Incarnation
+
+log = logging.getLogger(__name__)
+
+POLL_TIMEOUT_S = 5.0
+
+
+class Link:
+    """One incarnation of ComfyUI, as the jobs use it: one after another, each in its own turn.
+
+    Attributes:
+        incarnation: Which one it is.
+        client: For questions that are answered at once.
+        patient: For what may take ComfyUI long: it lists model folders on a network volume while
+            it validates a workflow.
+        classes: Its node classes.
+        cache_keys: What its cache may hold.
+    """
+
+    def __init__(self, incarnation: Incarnation, *, patience_s: float) -> None:
+        self.incarnation = incarnation
+        self.client = ComfyClient(incarnation.address, timeout_s=POLL_TIMEOUT_S)
+        self.patient = ComfyClient(incarnation.address, timeout_s=patience_s)
+        self.classes = NodeClasses(self.patient.node_class)
+        self.cache_keys = CacheKeys(shared=incarnation.folders is None)
+        self.client_id = uuid.uuid4().hex
+        self._stream: EventStream | None = None
+
+    @property
+    def stream(self) -> EventStream | None:
+        """The websocket, if it is open."""
+        return self._stream
+
+    def connect(self) -> None:
+        """Open the websocket, unless it is open; what came over it meanwhile is of no use."""
+        if self._stream:
+            with suppress(Disconnected):
+                while self._stream.receive(0) is not None:
+                    pass
+                return
+            self.disconnect()
+        try:
+            self._stream = EventStream(self.incarnation.address, self.client_id)
+        except Disconnected as error:
+            log.warning("no websocket to ComfyUI: %s", str(error))
+
+    def disconnect(self) -> None:
+        """Close the websocket."""
+        if self._stream:
+            self._stream.close()
+        self._stream = None
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.disconnect()
+        self.client.close()
+        self.patient.close()
+
+
+class Links:
+    """Keeps the link to the incarnation that lives. For one job at a time."""
+
+    def __init__(self, *, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._link: Link | None = None
+
+    def to(self, incarnation: Incarnation) -> Link:
+        """Return the link to this incarnation; that to an earlier one is closed."""
+        if self._link is None or self._link.incarnation != incarnation:
+            self.close()
+            self._link = Link(incarnation, patience_s=self._patience_s)
+        return self._link
+
+    def close(self) -> None:
+        """Close the link."""
+        if self._link:
+            self._link.close()
+        self._link = None

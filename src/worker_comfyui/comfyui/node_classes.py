@@ -1,0 +1,84 @@
+"""What ComfyUI's node classes take and give, asked once for each class.
+
+Shapes: GET /object_info of ComfyUI 0.3.64 (server.py `node_info`); newer versions add fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from worker_comfyui.job import Workflow
+
+NodeClass = dict[str, Any]
+"""An entry of /object_info."""
+
+
+class NodeClasses:
+    """The classes of one ComfyUI; what they are does not change while it runs.
+
+    The choices of an input may change (models, input files): they are as they were when the class
+    was first asked for.
+    """
+
+    def __init__(self, ask: Callable[[str], NodeClass | None]) -> None:
+        self._ask = ask
+        self._known: dict[str, NodeClass] = {}
+
+    def get(self, class_type: str) -> NodeClass | None:
+        """Return what a class takes and gives; None: there is none of that name.
+
+        Raises:
+            ComfyUnavailable: ComfyUI did not answer.
+        """
+        if class_type not in self._known:
+            found = self._ask(class_type)
+            if found is None:
+                return None
+            self._known[class_type] = found
+        return self._known[class_type]
+
+    def output_nodes(self, workflow: Workflow) -> list[str]:
+        """Return the nodes that save or show something."""
+        return [
+            node_id
+            for node_id, node in workflow.items()
+            if (self.get(node["class_type"]) or {}).get("output_node") is True
+        ]
+
+
+def inputs_of(node_class: NodeClass) -> Iterator[tuple[str, Any]]:
+    """Yield the name and the configuration of each input, as `[type or choices, {...}?]`."""
+    groups = node_class.get("input")
+    for group in ("required", "optional"):
+        found = groups.get(group) if isinstance(groups, dict) else None
+        yield from found.items() if isinstance(found, dict) else ()
+
+
+def limits_of(config: Any) -> dict[str, Any]:
+    """Return what an input's configuration says beside its type."""
+    limits = config[1] if isinstance(config, (list, tuple)) and len(config) > 1 else {}
+    return limits if isinstance(limits, dict) else {}
+
+
+def choices_of(config: Any) -> list[Any] | None:
+    """Return the choices of an input, in either of ComfyUI's two shapes; None: it has none."""
+    first = config[0] if isinstance(config, (list, tuple)) and config else None
+    if first == "COMBO":
+        first = limits_of(config).get("options")
+    return list(first) if isinstance(first, (list, tuple)) else None
+
+
+def type_of(config: Any) -> str | None:
+    """Name the type that an input takes; a list of choices has none."""
+    first = config[0] if isinstance(config, (list, tuple)) and config else None
+    return first if isinstance(first, str) else None
+
+
+def upload_group(config: Any) -> str | None:
+    """Name the field of the request whose files an input takes; None: it takes no input file."""
+    limits = limits_of(config)
+    flags = [key for key, value in limits.items() if key.endswith("_upload") and value]
+    if not flags or limits.get("image_folder", "input") != "input":
+        return None
+    return "images" if "image_upload" in flags else "files"
