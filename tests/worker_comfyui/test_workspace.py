@@ -13,8 +13,9 @@ import pytest
 from tests.support.comfyui import ComfyUI, running_comfyui
 from worker_comfyui.comfyui.client import ComfyClient
 from worker_comfyui.comfyui.command import Folders
-from worker_comfyui.comfyui.outputs import Artifact, Outputs
+from worker_comfyui.comfyui.outputs import Outputs
 from worker_comfyui.errors import ComfyUnavailable, DiskFull
+from worker_comfyui.media.output_file import OutputFile
 from worker_comfyui.stop import JobCancelled
 from worker_comfyui.workspace import Workspace, disk_errors
 
@@ -57,9 +58,9 @@ def write(path: Path, data: bytes = b"data") -> Path:
     return path
 
 
-def artifact(path: str, folder_type: Literal["output", "temp"] = "output") -> Artifact:
+def artifact(path: str, folder_type: Literal["output", "temp"] = "output") -> OutputFile:
     subfolder, _, filename = path.rpartition("/")
-    return Artifact("9", "images", filename, subfolder, folder_type)
+    return OutputFile("9", "images", filename, subfolder, folder_type)
 
 
 def never() -> bool:
@@ -138,12 +139,15 @@ def test_outputs_are_fetched_and_missing_ones_are_told(
 ) -> None:
     here, gone = artifact("f/here.png"), artifact("f/gone.png")
     odd = artifact("f/x." + "y" * 250)
-    write(folders.output / here.path, b"picture")
-    write(folders.output / odd.path, b"odd")
+    write(folders.output / here.name, b"picture")
+    write(folders.output / odd.name, b"odd")
     fetched, missing = workspace.fetch(client, [here, gone, odd], never)
-    assert [(a, path.read_bytes()) for a, path in fetched] == [(here, b"picture"), (odd, b"odd")]
-    assert all(path.parent == tmp_path for _, path in fetched)
-    assert fetched[0][1].suffix == ".png"
+    assert [(a.name, a.copy.read_bytes()) for a in fetched] == [
+        (here.name, b"picture"),
+        (odd.name, b"odd"),
+    ]
+    assert all(a.copy.parent == tmp_path for a in fetched)
+    assert fetched[0].copy.suffix == ".png"
     assert missing == [gone]
 
 
@@ -152,16 +156,16 @@ def test_equal_names_of_two_folders_do_not_meet(
 ) -> None:
     both = [artifact("one/same.png"), artifact("two/same.png")]
     for each in both:
-        write(folders.output / each.path, each.subfolder.encode())
+        write(folders.output / each.name, each.subfolder.encode())
     fetched, _ = workspace.fetch(client, both, never)
-    assert [path.read_bytes() for _, path in fetched] == [b"one", b"two"]
+    assert [a.copy.read_bytes() for a in fetched] == [b"one", b"two"]
 
 
 def test_fetching_stops_when_the_job_is_cancelled(
     client: ComfyClient, folders: Folders, workspace: Workspace, tmp_path: Path
 ) -> None:
     one = artifact("cancelled.png")
-    write(folders.output / one.path)
+    write(folders.output / one.name)
     with pytest.raises(JobCancelled):
         workspace.fetch(client, [one], lambda: True)
     assert list(tmp_path.iterdir()) == []
@@ -223,15 +227,15 @@ def test_files_of_a_comfyui_elsewhere_are_fetched_and_left_alone(
 ) -> None:
     workspace = Workspace(None, "job-far", tmp_path)
     far = artifact("far.png")
-    write(folders.output / far.path)
+    write(folders.output / far.name)
     workspace.stage(client, [("far-input.png", b"x")])
     fetched, _ = workspace.fetch(client, [far], never)
     workspace.unstage()
     workspace.remove_outputs(Outputs(artifacts=(far,)))
     assert len(fetched) == 1
-    assert (folders.output / far.path).exists()
+    assert (folders.output / far.name).exists()
     assert (folders.input / "far-input.png").exists()
-    (folders.output / far.path).unlink()
+    (folders.output / far.name).unlink()
     (folders.input / "far-input.png").unlink()
 
 
@@ -240,7 +244,7 @@ def test_a_full_disk_is_its_own_error(
     client: ComfyClient, folders: Folders, workspace: Workspace, tmp_path: Path
 ) -> None:
     one = artifact("large.png")
-    write(folders.output / one.path)
+    write(folders.output / one.name)
     (tmp_path / "0.png").symlink_to("/dev/full")
     with pytest.raises(DiskFull, match="no space is left"):
         workspace.fetch(client, [one], never)

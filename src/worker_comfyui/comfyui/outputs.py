@@ -11,12 +11,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from worker_comfyui.errors import Detail
 from worker_comfyui.media.media_types import Kind, by_name, kind_of
-
-FolderType = Literal["output", "temp", "input"]
+from worker_comfyui.media.output_file import OutputFile
 
 TEXT_KEYS = ("text", "string", "int", "float", "number", "boolean")
 _KIND_BY_KEY: dict[str, Kind] = {
@@ -31,32 +30,6 @@ _KIND_BY_KEY: dict[str, Kind] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Artifact:
-    """A file that a node reported.
-
-    Attributes:
-        node_id: The node in the caller's workflow.
-        kind: The result's list for it, as far as the name tells.
-        filename: Without any folder.
-        subfolder: Relative to the folder of `folder_type`, with `/`; empty: directly in it.
-        folder_type: `output`, or `temp` for previews.
-        media_type: By its name or the node's word; None: the content has to tell.
-    """
-
-    node_id: str
-    kind: Kind
-    filename: str
-    subfolder: str = ""
-    folder_type: FolderType = "output"
-    media_type: str | None = None
-
-    @property
-    def path(self) -> str:
-        """Its path relative to the folder of `folder_type`."""
-        return f"{self.subfolder}/{self.filename}" if self.subfolder else self.filename
-
-
-@dataclass(frozen=True, slots=True)
 class Outputs:
     """What the nodes reported, in the order of the workflow's nodes.
 
@@ -67,16 +40,16 @@ class Outputs:
         problems: What was reported but cannot be used, with `node_id` and `message`.
     """
 
-    artifacts: tuple[Artifact, ...] = ()
-    temporary: tuple[Artifact, ...] = ()
+    artifacts: tuple[OutputFile, ...] = ()
+    temporary: tuple[OutputFile, ...] = ()
     texts: tuple[dict[str, str], ...] = ()
     problems: tuple[Detail, ...] = ()
 
 
 @dataclass(slots=True)
 class _Collector:
-    artifacts: dict[str, Artifact] = field(default_factory=dict)
-    temporary: dict[str, Artifact] = field(default_factory=dict)
+    artifacts: dict[str, OutputFile] = field(default_factory=dict)
+    temporary: dict[str, OutputFile] = field(default_factory=dict)
     texts: list[dict[str, str]] = field(default_factory=list)
     problems: list[Detail] = field(default_factory=list)
 
@@ -87,9 +60,9 @@ class _Collector:
             self.problems.append({"node_id": node_id, "message": f"{_cut(key)}: {error}"})
             return
         if artifact.folder_type == "output":
-            self.artifacts.setdefault(artifact.path, artifact)
+            self.artifacts.setdefault(artifact.name, artifact)
         elif artifact.folder_type == "temp":
-            self.temporary.setdefault(artifact.path, artifact)
+            self.temporary.setdefault(artifact.name, artifact)
 
     def text(self, node_id: str, value: object) -> None:
         if isinstance(value, int | float):
@@ -143,7 +116,7 @@ def _by_node(
     yield from found
 
 
-def _artifact(node_id: str, key: str, item: dict[str, Any]) -> Artifact:
+def _artifact(node_id: str, key: str, item: dict[str, Any]) -> OutputFile:
     folder_type: Any = item.get("type") or "output"
     if folder_type not in ("output", "temp", "input"):
         raise ValueError(f"{_cut(item['filename'])} is of an unknown type, {_cut(folder_type)}")
@@ -154,7 +127,7 @@ def _artifact(node_id: str, key: str, item: dict[str, Any]) -> Artifact:
         kind = kind_of(word) if "/" in word else "files"
     else:
         kind = kind_of(media_type) if media_type else _KIND_BY_KEY.get(key, "files")
-    return Artifact(node_id, kind, filename, "/".join(folders), folder_type, media_type)
+    return OutputFile(node_id, kind, filename, "/".join(folders), folder_type, media_type)
 
 
 def _parts(subfolder: object, filename: object) -> list[str]:

@@ -11,6 +11,7 @@ from typing import IO, Any, BinaryIO
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from worker_comfyui.job import OutputOptions
+from worker_comfyui.media.image_info import ImageInfo
 from worker_comfyui.media.image_metadata import (
     ORIENTATION_TAG,
     embedded,
@@ -30,30 +31,6 @@ _EXTENSIONS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
 
 # Pillow's own bomb check is one fixed number for the process; here every caller has a limit.
 Image.MAX_IMAGE_PIXELS = None
-
-
-@dataclass(frozen=True, slots=True)
-class ImageInfo:
-    """What an image's headers tell.
-
-    Attributes:
-        media_type: Such as `image/png`.
-        width: Of the first frame, in pixels.
-        height: Of the first frame, in pixels.
-        frames: 1 for a still image.
-        pixels: Of all frames together; counting stops soon above the caller's limit.
-    """
-
-    media_type: str
-    width: int
-    height: int
-    frames: int
-    pixels: int
-
-    @property
-    def animated(self) -> bool:
-        """Whether it has several frames."""
-        return self.frames > 1
 
 
 def describe(source: Path | BinaryIO, max_pixels: int | None = None) -> ImageInfo | None:

@@ -19,14 +19,13 @@ from worker_comfyui.comfyui import outcome, outputs, rejection
 from worker_comfyui.comfyui.client import ComfyClient, PromptRefused
 from worker_comfyui.comfyui.execution import Executed, Execution
 from worker_comfyui.comfyui.node_problems import Context, node_problems
-from worker_comfyui.comfyui.outputs import Artifact, Outputs
+from worker_comfyui.comfyui.outputs import Outputs
 from worker_comfyui.comfyui.supervisor import Incarnation, Supervisor
 from worker_comfyui.comfyui.tracking import Tracker, Update
 from worker_comfyui.comfyui.workflow_changes import not_from_cache, with_output_folder
 from worker_comfyui.config import Settings
 from worker_comfyui.delivery import delivery
 from worker_comfyui.delivery.bucket import Bucket
-from worker_comfyui.delivery.delivery import Fetched
 from worker_comfyui.errors import (
     ComfyCrashed,
     ComfyUnavailable,
@@ -38,6 +37,7 @@ from worker_comfyui.errors import (
     sentence,
 )
 from worker_comfyui.job import InputFile, Job, Workflow
+from worker_comfyui.media.output_file import OutputFile
 from worker_comfyui.request import inputs
 from worker_comfyui.stop import JobCancelled, Stop
 from worker_comfyui.turn import Turns
@@ -68,7 +68,7 @@ class Surroundings:
 class _Collected:
     """What a run of the workflow left for delivery."""
 
-    files: list[Fetched] = field(default_factory=list)
+    files: list[OutputFile] = field(default_factory=list)
     texts: list[dict[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -284,9 +284,9 @@ class JobRun:
         cached = outcome.cached_nodes(executed.entry)
         stale = any(_may_be_of(artifact, cached, self._job.workflow) for artifact in missing)
         if stale and failure is None and not last:
-            raise _FilesGone({artifact.node_id for artifact in found.artifacts})
+            raise _FilesGone({a.node_id for a in found.artifacts if a.node_id is not None})
         lost = [
-            {"node_id": a.node_id, "message": f"reported the file {a.path}, which is not there"}
+            {"node_id": a.node_id, "message": f"reported the file {a.name}, which is not there"}
             for a in missing
         ]
         problems = [*found.problems, *lost]
@@ -295,7 +295,7 @@ class JobRun:
                 f"node {problems[0]['node_id']}: {problems[0]['message']}", problems
             )
         return _Collected(
-            [Fetched(artifact, path) for artifact, path in files],
+            files,
             list(found.texts),
             [*self._warnings(client, executed, found, failure), *map(sentence, problems)],
         )
@@ -311,7 +311,7 @@ class JobRun:
             for b in executed.blocked
         ]
         if found.temporary and not found.artifacts:
-            nodes = ", ".join(dict.fromkeys(a.node_id for a in found.temporary))
+            nodes = ", ".join(dict.fromkeys(str(a.node_id) for a in found.temporary))
             warnings.append(
                 f"the workflow only previews (node {nodes}), and previews are not returned; "
                 "use SaveImage or another node that saves its output"
@@ -363,6 +363,6 @@ class JobRun:
         return result
 
 
-def _may_be_of(artifact: Artifact, nodes: set[str], workflow: Workflow) -> bool:
+def _may_be_of(artifact: OutputFile, nodes: set[str], workflow: Workflow) -> bool:
     """Tell whether one of the nodes, or one that it made while it ran, reported the artifact."""
     return artifact.node_id in nodes or not nodes <= workflow.keys()

@@ -7,12 +7,14 @@ import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from worker_comfyui.comfyui.client import BadAnswer, ComfyClient, FileMissing
 from worker_comfyui.comfyui.command import Folders
-from worker_comfyui.comfyui.outputs import Artifact, Outputs
+from worker_comfyui.comfyui.outputs import Outputs
 from worker_comfyui.errors import DiskFull
+from worker_comfyui.media.output_file import OutputFile
 from worker_comfyui.stop import JobCancelled
 
 log = logging.getLogger(__name__)
@@ -82,8 +84,8 @@ class Workspace:
         self._staged.clear()
 
     def fetch(
-        self, client: ComfyClient, artifacts: Sequence[Artifact], cancelled: Callable[[], bool]
-    ) -> tuple[list[tuple[Artifact, Path]], list[Artifact]]:
+        self, client: ComfyClient, artifacts: Sequence[OutputFile], cancelled: Callable[[], bool]
+    ) -> tuple[list[OutputFile], list[OutputFile]]:
         """Download the artifacts; return those that are there, with their paths, and the missing.
 
         Raises:
@@ -91,8 +93,8 @@ class Workspace:
             DiskFull: there is no space for them.
             JobCancelled: `cancelled` became true.
         """
-        fetched: list[tuple[Artifact, Path]] = []
-        missing: list[Artifact] = []
+        fetched: list[OutputFile] = []
+        missing: list[OutputFile] = []
         for index, artifact in enumerate(artifacts):
             if cancelled():
                 raise JobCancelled
@@ -108,7 +110,7 @@ class Workspace:
             except FileMissing:
                 missing.append(artifact)
             else:
-                fetched.append((artifact, path))
+                fetched.append(replace(artifact, path=path))
         return fetched, missing
 
     def remove_outputs(self, outputs: Outputs | None) -> None:
@@ -121,7 +123,7 @@ class Workspace:
             return
         for artifact in (*outputs.artifacts, *outputs.temporary):
             root = self._folders.output if artifact.folder_type == "output" else self._folders.temp
-            path = root / artifact.path
+            path = root / artifact.name
             # Through a link it could lie anywhere.
             if path.parent.resolve().is_relative_to(root.resolve()):
                 with suppress(OSError):

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker_comfyui.comfyui.outputs import Artifact, Outputs, collect
+from worker_comfyui.comfyui.outputs import Outputs, collect
+from worker_comfyui.media.output_file import OutputFile
 
 TRANSCRIPTS = Path(__file__).parents[3] / "test_resources" / "comfyui" / "transcripts"
 PNG = {"filename": "a_00001_.png", "subfolder": "", "type": "output"}
@@ -50,7 +51,7 @@ def test_a_real_servers_outputs_are_all_found() -> None:
 
 def test_a_real_servers_foreign_nodes_are_understood() -> None:
     found = recorded("custom_node_outputs")
-    assert {artifact.path for artifact in found.artifacts if artifact.kind == "files"} == {
+    assert {artifact.name for artifact in found.artifacts if artifact.kind == "files"} == {
         "mesh/probe_721694012.glb",
         "probe_721694013.zip",
         "a/same.bin",
@@ -140,14 +141,14 @@ def test_equal_names_in_two_folders_are_two_files() -> None:
             ]
         }
     )
-    assert [a.path for a in found.artifacts] == ["a/same.bin", "b/same.bin"]
+    assert [a.name for a in found.artifacts] == ["a/same.bin", "b/same.bin"]
 
 
 def test_a_file_listed_twice_is_taken_once() -> None:
     found = from_nodes(
         n1={"images": [PNG, PNG], "files": [{**PNG, "subfolder": "./"}]}, n2={"images": [PNG]}
     )
-    assert found.artifacts == (Artifact("1", "images", "a_00001_.png", media_type="image/png"),)
+    assert found.artifacts == (OutputFile("1", "images", "a_00001_.png", media_type="image/png"),)
 
 
 def test_temporary_files_are_listed_apart_and_input_files_ignored() -> None:
@@ -235,7 +236,7 @@ def test_a_problem_does_not_take_the_other_files_along() -> None:
 
 def test_dots_inside_a_name_are_allowed() -> None:
     found = from_nodes(n1={"images": [{"filename": "v1..2.png", "subfolder": "..a"}]})
-    assert [a.path for a in found.artifacts] == ["..a/v1..2.png"]
+    assert [a.name for a in found.artifacts] == ["..a/v1..2.png"]
 
 
 def test_a_folder_inside_the_filename_becomes_the_subfolder() -> None:
@@ -264,9 +265,9 @@ file_items = st.fixed_dictionaries(
 def test_nothing_that_a_node_reports_can_break_or_leave_its_folder(outputs: Any, meta: Any) -> None:
     found = collect({"outputs": outputs, "meta": meta}, ["1"])
     for artifact in found.artifacts + found.temporary:
-        assert not artifact.path.startswith("/")
-        assert ".." not in artifact.path.split("/")
-        assert "\0" not in artifact.path
-        artifact.path.encode()
+        assert not artifact.name.startswith("/")
+        assert ".." not in artifact.name.split("/")
+        assert "\0" not in artifact.name
+        artifact.name.encode()
     json.dumps([text["text"] for text in found.texts], ensure_ascii=False).encode()
     json.dumps([problem["message"] for problem in found.problems], ensure_ascii=False).encode()

@@ -13,14 +13,14 @@ from PIL import Image
 
 from tests.support.s3 import ACCESS_KEY, SECRET_KEY, S3Server, serving_s3
 from tests.support.tcp_proxy import Faults, proxying
-from worker_comfyui.comfyui.outputs import Artifact
 from worker_comfyui.config import Secret
 from worker_comfyui.delivery.bucket import Bucket
 from worker_comfyui.delivery.bucket_location import locate
-from worker_comfyui.delivery.delivery import Delivered, Delivery, Fetched, check
+from worker_comfyui.delivery.delivery import Delivered, Delivery, check
 from worker_comfyui.errors import DeliveryFailed, DiskFull, InvalidRequest, ResultTooLarge
 from worker_comfyui.job import OutputOptions
 from worker_comfyui.media.media_types import by_name, kind_of
+from worker_comfyui.media.output_file import OutputFile
 from worker_comfyui.stop import JobCancelled
 
 DELIVERY = Delivery(
@@ -40,7 +40,7 @@ class Folder:
         self.path = path
         self.count = 0
 
-    def add(self, name: str, content: bytes | Image.Image) -> Fetched:
+    def add(self, name: str, content: bytes | Image.Image) -> OutputFile:
         """Make the file that a node reported as `subfolder/name`."""
         path = self.path / f"{self.count}{Path(name).suffix}"
         self.count += 1
@@ -50,14 +50,14 @@ class Folder:
             content.save(path)
         media_type = by_name(name)
         subfolder, _, filename = name.rpartition("/")
-        artifact = Artifact(
+        return OutputFile(
             node_id="9",
             kind=kind_of(media_type or ""),
             filename=filename,
             subfolder=subfolder,
             media_type=media_type,
+            path=path,
         )
-        return Fetched(artifact, path)
 
 
 @pytest.fixture
@@ -100,13 +100,13 @@ def test_an_image_is_returned_as_base64_with_what_it_is(folder: Folder) -> None:
     delivered = DELIVERY.deliver([file])
     assert delivered.warnings == []
     (item,) = delivered.lists["images"]
-    assert content(item) == file.path.read_bytes()
+    assert content(item) == file.copy.read_bytes()
     del item["data"]
     assert item == {
         "filename": "a_00001_.png",
         "type": "base64",
         "media_type": "image/png",
-        "bytes": file.path.stat().st_size,
+        "bytes": file.copy.stat().st_size,
         "node_id": "9",
         "width": 32,
         "height": 24,
@@ -137,7 +137,7 @@ def test_a_file_without_a_known_extension_is_recognised_by_its_content(folder: F
 
 def test_an_image_under_a_wrong_extension_has_its_true_media_type(folder: Folder) -> None:
     file = folder.add("a.png", b"")
-    red().save(file.path, "JPEG")
+    red().save(file.copy, "JPEG")
     assert DELIVERY.deliver([file]).lists["images"][0]["media_type"] == "image/jpeg"
 
 
@@ -188,7 +188,7 @@ def test_conversion_changes_name_type_and_size(folder: Folder) -> None:
     delivery = replace(DELIVERY, options=OutputOptions(format="jpeg", quality=50))
     (item,) = delivery.deliver([file]).lists["images"]
     assert (item["filename"], item["media_type"]) == ("a_00001_.jpg", "image/jpeg")
-    assert item["bytes"] == len(content(item)) < file.path.stat().st_size
+    assert item["bytes"] == len(content(item)) < file.copy.stat().st_size
 
 
 def test_a_jpeg_keeps_the_extension_it_has(folder: Folder) -> None:
@@ -206,7 +206,7 @@ def test_an_image_that_cannot_be_converted_comes_as_it_is_with_a_warning(folder:
 
 def test_an_animation_says_so(folder: Folder) -> None:
     file = folder.add("a.webp", b"")
-    red().save(file.path, save_all=True, append_images=[Image.new("RGB", (32, 24), "blue")])
+    red().save(file.copy, save_all=True, append_images=[Image.new("RGB", (32, 24), "blue")])
     delivery = replace(DELIVERY, options=OutputOptions(format="png"))
     (item,) = delivery.deliver([file]).lists["images"]
     assert (item["filename"], item["animated"]) == ("a.webp", True)
@@ -262,10 +262,10 @@ def test_with_a_bucket_files_go_there(folder: Folder, server: S3Server) -> None:
     assert delivered.warnings == []
     image, video = delivered.lists["images"][0], delivered.lists["videos"][0]
     assert image["type"] == video["type"] == "s3_url"
-    assert content(image) == files[0].path.read_bytes()
+    assert content(image) == files[0].copy.read_bytes()
     assert content(video) == b"video"
     assert (server.folder / "results" / "job-1" / "sub" / "a.png").is_file()
-    assert (image["width"], image["bytes"]) == (32, files[0].path.stat().st_size)
+    assert (image["width"], image["bytes"]) == (32, files[0].copy.stat().st_size)
 
 
 def test_base64_is_returned_where_asked_although_there_is_a_bucket(
@@ -317,7 +317,7 @@ def test_a_bucket_that_fails_is_replaced_by_inline_results_with_a_warning(
     )
     delivered = delivery.deliver(files)
     assert [i["type"] for i in delivered.lists["images"]] == ["base64"] * 3
-    assert [content(i) for i in delivered.lists["images"]] == [f.path.read_bytes() for f in files]
+    assert [content(i) for i in delivered.lists["images"]] == [f.copy.read_bytes() for f in files]
     (warning,) = delivered.warnings
     assert "answered SignatureDoesNotMatch" in warning
     assert "returned inline instead: 0.png, 1.png, 2.png" in warning

@@ -23,8 +23,9 @@ from tests.support.workflows import (
     saved_input,
 )
 from worker_comfyui.comfyui.client import ComfyClient
-from worker_comfyui.comfyui.outputs import Artifact, Outputs
+from worker_comfyui.comfyui.outputs import Outputs
 from worker_comfyui.errors import DiskFull
+from worker_comfyui.media.output_file import OutputFile
 from worker_comfyui.workspace import Workspace
 
 
@@ -225,7 +226,7 @@ def test_a_full_disk_while_results_are_fetched_is_its_own_error(
     incarnation = worker.supervisor.wait_ready()
     assert incarnation is not None
     workspace = Workspace(incarnation.folders, "job-x", tmp_path)
-    artifact = Artifact("1", "images", "made.png")
+    artifact = OutputFile("1", "images", "made.png")
     with ComfyClient(incarnation.address) as client, pytest.raises(DiskFull):
         workspace.fetch(client, [artifact], lambda: False)
     workspace.remove_outputs(Outputs((artifact,)))
