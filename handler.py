@@ -70,6 +70,7 @@ def _serve(settings: Settings, supervisor: Supervisor, redactor: Redactor) -> in
     if settings.serve_api_locally:
         sys.argv[1:1] = ["--rp_serve_api", "--rp_api_host", "0.0.0.0"]  # noqa: S104  # asked for
     serverless.serve(settings, worker)
+    worker.close()
     return 1 if worker.must_retire else 0
 
 

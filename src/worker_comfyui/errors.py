@@ -28,7 +28,9 @@ attributes are the other columns.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 Detail = dict[str, Any]
@@ -199,6 +201,21 @@ class DiskFull(JobError):
     code = "DISK_FULL"
     hint = "Give the endpoint a larger container disk."
     retryable = True
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Turn a full disk into its own error.
+
+    Raises:
+        DiskFull: the block wrote to a disk that is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DiskFull("no space is left on the worker's disk for the job's files") from error
+        raise
 
 
 class InternalError(JobError):

@@ -42,12 +42,14 @@ class OutputOptions:
         format: Convert still images to this format; None: leave them as ComfyUI saved them.
         quality: 1 to 100, for jpeg and webp.
         metadata: Keep the workflow where ComfyUI embeds it (EMBED_METADATA) in still images.
+        previews: Return also what nodes only show, as PreviewImage does.
     """
 
     delivery: Literal["base64", "s3"] | None = None
     format: Literal["png", "jpeg", "webp"] | None = None
     quality: int = 90
     metadata: bool = True
+    previews: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class Job:
         output: How the results are delivered.
         timeout_s: The job's own deadline in seconds, or None.
         s3_config: The caller's bucket, or None.
+        extra_data: Goes to ComfyUI beside the workflow, as its editor sends it.
     """
 
     id: str
@@ -81,3 +84,4 @@ class Job:
     output: OutputOptions = field(default_factory=OutputOptions)
     timeout_s: float | None = None
     s3_config: S3Config | None = None
+    extra_data: dict[str, Any] = field(default_factory=dict)

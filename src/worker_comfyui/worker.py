@@ -8,16 +8,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from worker_comfyui import logs, strict
+from worker_comfyui.comfyui.link import Links
 from worker_comfyui.comfyui.supervisor import Supervisor
 from worker_comfyui.comfyui.tracking import Update
 from worker_comfyui.config import Settings
 from worker_comfyui.delivery.bucket import Bucket
 from worker_comfyui.errors import ConfigurationError, InternalError, JobError
-from worker_comfyui.job_run import JobRun, Surroundings
 from worker_comfyui.redaction import Redactor, secrets_of
 from worker_comfyui.request import parse as request
+from worker_comfyui.run.context import JobContext, Shared
+from worker_comfyui.run.job_run import run_job
+from worker_comfyui.run.turn import Turns
 from worker_comfyui.stop import JobCancelled, Stop
-from worker_comfyui.turn import Turns
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +45,8 @@ class Worker:
         bucket = Bucket.from_settings(settings)
         if bucket:
             bucket.prepare()
-        self._shared = Surroundings(settings, supervisor, Turns(), bucket)
+        links = Links(patience_s=settings.comfy_hang_timeout_s)
+        self._shared = Shared(settings, supervisor, Turns(), links, bucket)
 
     @property
     def is_ready(self) -> bool:
@@ -75,9 +78,8 @@ class Worker:
         with logs.fields(job_id=job_id), self._redactor.knowing(secrets_of(raw)):
             try:
                 job = request.parse(raw)
-                result = JobRun(self._shared, job, Stop(cancelled), report).result(
-                    self._limit_bytes(job_id)
-                )
+                context = JobContext(self._shared, job, Stop(cancelled), report)
+                result = run_job(context, self._limit_bytes(job_id))
                 for part in ("errors", "texts"):  # a node may print what it was given
                     if part in result:
                         result[part] = self._redactor.value(result[part])
@@ -101,6 +103,10 @@ class Worker:
             if self.must_retire:
                 result["refresh_worker"] = True
             return dict(strict.clean(result))
+
+    def close(self) -> None:
+        """Close the connections to ComfyUI."""
+        self._shared.links.close()
 
     def warm_up(self) -> None:
         """Run WARMUP_WORKFLOW, so that its models are loaded before the first job comes.

@@ -186,6 +186,7 @@ def _running(environment: dict[str, str], base: Path) -> Iterator[WorkerUnderTes
             temp.mkdir(exist_ok=True)
             patch.setattr(tempfile, "tempdir", str(temp))
             yield WorkerUnderTest(worker, supervisor, redactor, base, temp)
+            worker.close()
     finally:
         supervisor.stop()
 

@@ -11,8 +11,8 @@ import pytest
 from worker_comfyui.comfyui.supervisor import Supervisor
 from worker_comfyui.config import Settings
 from worker_comfyui.errors import WorkerError, public_errors
-from worker_comfyui.job_run import JobRun
 from worker_comfyui.redaction import Redactor
+from worker_comfyui.run.context import JobContext
 from worker_comfyui.worker import Worker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,10 +21,10 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_a_defect_of_the_worker_is_an_error_of_the_job_and_its_traceback_is_in_the_log(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(_run: JobRun, _limit_bytes: int) -> None:
+    def broken(_context: JobContext, _limit_bytes: int) -> None:
         raise ZeroDivisionError("private words")
 
-    monkeypatch.setattr(JobRun, "result", broken)
+    monkeypatch.setattr("worker_comfyui.worker.run_job", broken)
     settings = Settings()
     worker = Worker(settings, Supervisor(settings), Redactor())
     request = {"workflow": {"1": {"class_type": "A", "inputs": {}}}}
@@ -40,6 +40,7 @@ import os, sys
 from worker_comfyui.comfyui.supervisor import Supervisor
 from worker_comfyui.config import Settings
 from worker_comfyui.redaction import Redactor
+from worker_comfyui.run.context import JobContext
 from worker_comfyui.worker import Worker
 settings = Settings.from_env(os.environ)
 Worker(settings, Supervisor(settings), Redactor())

@@ -77,15 +77,16 @@ class ComfyClient:
         """GET /system_stats: versions and devices."""
         return self._json("GET", "/system_stats")
 
-    def upload(self, name: str, data: bytes) -> str:
+    def upload(self, name: str, path: Path) -> str:
         """Put a file into the input folder, over one of that name; return the name it got."""
         subfolder, _, filename = name.rpartition("/")
-        answer = self._json(
-            "POST",
-            "/upload/image",
-            files={"image": (filename, data, "application/octet-stream")},
-            data={"overwrite": "true", "subfolder": subfolder, "type": "input"},
-        )
+        with path.open("rb") as file:
+            answer = self._json(
+                "POST",
+                "/upload/image",
+                files={"image": (filename, file, "application/octet-stream")},
+                data={"overwrite": "true", "subfolder": subfolder, "type": "input"},
+            )
         stored, folder = answer.get("name"), answer.get("subfolder")
         if not isinstance(stored, str):
             raise BadAnswer("ComfyUI answered POST /upload/image without a name")

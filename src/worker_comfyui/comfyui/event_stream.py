@@ -1,4 +1,4 @@
-"""ComfyUI's websocket: frames as they come. It knows the connection, and nothing of their meaning."""
+"""ComfyUI's websocket: the connection, and frames as they come; events.py knows their meaning."""
 
 from __future__ import annotations
 

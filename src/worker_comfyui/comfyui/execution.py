@@ -87,7 +87,7 @@ class Execution:
         return Executed(entry, node_errors, follower.blocked, follower.was_cut)
 
     def end(self) -> None:
-        """See to it that ComfyUI neither runs nor remembers the prompt, by its restart if need be."""
+        """Let ComfyUI neither run nor remember the prompt, by its restart if need be."""
         if self._may_be_queued:
             self._take_back()
         with suppress(ComfyUnavailable):

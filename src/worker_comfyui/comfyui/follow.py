@@ -80,7 +80,7 @@ class Follower:
 
     Attributes:
         blocked: Branches that a node stopped with a message.
-        was_cut: Whether the websocket was lost meanwhile: pictures that came over it may be missing.
+        was_cut: Whether the websocket was lost meanwhile, and with it what came over it.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from worker_comfyui.errors import Detail
-from worker_comfyui.job import Workflow
+from worker_comfyui.job import Workflow, is_link
 
 MAX_OPTIONS = 10
 MAX_TEXT = 300
@@ -233,11 +233,6 @@ def _broken_link(
                 f"which has {len(outputs)} (counted from 0)",
             }
     return None
-
-
-def is_link(value: Any) -> bool:
-    """Tell whether an input is linked to another node's output."""
-    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
 
 
 def cut(text: str) -> str:

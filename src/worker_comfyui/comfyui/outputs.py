@@ -17,7 +17,13 @@ from worker_comfyui.errors import Detail
 from worker_comfyui.media.media_types import Kind, by_name, kind_of
 from worker_comfyui.media.output_file import OutputFile
 
-TEXT_KEYS = ("text", "string", "int", "float", "number", "boolean")
+TEXT_KEYS = frozenset(("text", "string", "int", "float", "number", "boolean", "value", "prompts"))
+"""Keys under which nodes report what they show; of other keys, only what is short is returned."""
+TEXT_FIELDS = ("text", "value", "prompt")
+FLAG_KEYS = frozenset(("animated", "unfinished_batch"))
+"""What says something about the files beside them: the result says it in its own way."""
+MAX_OTHER_TEXT = 10_000
+MAX_DEPTH = 16
 _KIND_BY_KEY: dict[str, Kind] = {
     "images": "images",
     "image": "images",
@@ -36,7 +42,7 @@ class Outputs:
     Attributes:
         artifacts: Files to deliver.
         temporary: Previews: shown in ComfyUI's page, not meant to be kept.
-        texts: `{"node_id", "text"}` each, as in the result.
+        texts: `{"node_id", "name"?, "text"}` each, as in the result.
         problems: What was reported but cannot be used, with `node_id` and `message`.
     """
 
@@ -57,18 +63,60 @@ class _Collector:
         try:
             artifact = _artifact(node_id, key, item)
         except ValueError as error:
-            self.problems.append({"node_id": node_id, "message": f"{_cut(key)}: {error}"})
+            if item.get("type") != "temp":  # a preview, which nobody misses
+                self.problems.append({"node_id": node_id, "message": f"{_cut(key)}: {error}"})
             return
         if artifact.folder_type == "output":
             self.artifacts.setdefault(artifact.name, artifact)
         elif artifact.folder_type == "temp":
             self.temporary.setdefault(artifact.name, artifact)
 
-    def text(self, node_id: str, value: object) -> None:
-        if isinstance(value, int | float):
-            value = json.dumps(value)
-        if isinstance(value, str):
-            self.texts.append({"node_id": node_id, "text": _valid_text(value)})
+    def value(self, node_id: str, key: str, value: object, depth: int = 0) -> None:
+        """Take anything that a node reported under a key."""
+        if isinstance(value, (list, tuple)):
+            self._list(node_id, key, value, depth)
+        elif isinstance(value, dict):
+            self._object(node_id, key, value)
+        elif isinstance(value, str):
+            self._text(node_id, key, value)
+        elif value is not None:
+            self._text(node_id, key, json.dumps(value))
+
+    def _list(self, node_id: str, key: str, values: Sequence[object], depth: int) -> None:
+        if len(values) > 1 and all(isinstance(c, str) and len(c) == 1 for c in values):
+            # ComfyUI takes a bare text for a list of its characters.
+            self._text(node_id, key, "".join(map(str, values)))
+        elif depth == MAX_DEPTH:
+            message = f"reported a list nested too deep under {_cut(key)}"
+            self.problems.append({"node_id": node_id, "message": message})
+        else:
+            for item in values:
+                self.value(node_id, key, item, depth + 1)
+
+    def _object(self, node_id: str, key: str, value: dict[str, Any]) -> None:
+        if "filename" in value:
+            self.file(node_id, key, value)
+            return
+        if value.get("source") == "websocket":  # its image came over the websocket
+            return
+        for field_name in TEXT_FIELDS:
+            if isinstance(value.get(field_name), str):
+                self._text(node_id, key, value[field_name], name=value.get("name"))
+                return
+        try:
+            if value:
+                self._text(node_id, key, json.dumps(value))
+        except (ValueError, RecursionError):
+            message = f"reported an object under {_cut(key)} that cannot be returned"
+            self.problems.append({"node_id": node_id, "message": message})
+
+    def _text(self, node_id: str, key: str, text: str, name: object = None) -> None:
+        if key not in TEXT_KEYS and len(text) > MAX_OTHER_TEXT:
+            message = f"reported {len(text)} characters under {_cut(key)}, which are not returned"
+            self.problems.append({"node_id": node_id, "message": message})
+            return
+        named = {"name": _valid_text(name)} if isinstance(name, str) else {}
+        self.texts.append({"node_id": node_id, **named, "text": _valid_text(text)})
 
 
 def collect(entry: Mapping[str, Any], node_ids: Sequence[str]) -> Outputs:
@@ -85,11 +133,8 @@ def collect(entry: Mapping[str, Any], node_ids: Sequence[str]) -> Outputs:
     collector = _Collector()
     for node_id, output in _by_node(entry, node_ids):
         for key, value in output.items():
-            for item in value if isinstance(value, list | tuple) else [value]:
-                if isinstance(item, dict) and "filename" in item:
-                    collector.file(node_id, str(key), item)
-                elif key in TEXT_KEYS:
-                    collector.text(node_id, item)
+            if key not in FLAG_KEYS:
+                collector.value(node_id, str(key), value)
     return Outputs(
         tuple(collector.artifacts.values()),
         tuple(collector.temporary.values()),

@@ -10,9 +10,9 @@ import difflib
 from itertools import islice
 from typing import Any
 
-from worker_comfyui.comfyui.node_problems import Context, cut, is_link, node_problems
+from worker_comfyui.comfyui.node_problems import Context, cut, node_problems
 from worker_comfyui.errors import Detail, PromptRejected, sentence
-from worker_comfyui.job import Workflow
+from worker_comfyui.job import Workflow, is_link
 
 MAX_DETAILS = 50
 

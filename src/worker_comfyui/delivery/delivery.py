@@ -9,12 +9,11 @@ from typing import Any
 from worker_comfyui.delivery import items, size_policy
 from worker_comfyui.delivery.bucket import Bucket, Upload, UploadFailed
 from worker_comfyui.delivery.preparing import make_names_unique, prepared
-from worker_comfyui.errors import DeliveryFailed, InvalidRequest, ResultTooLarge
+from worker_comfyui.errors import DeliveryFailed, InvalidRequest, ResultTooLarge, disk_errors
 from worker_comfyui.job import OutputOptions
 from worker_comfyui.media.media_types import KINDS, UNKNOWN
 from worker_comfyui.media.output_file import OutputFile
 from worker_comfyui.stop import JobCancelled
-from worker_comfyui.workspace import disk_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,6 @@ class Delivery:
         options: What the caller asked for.
         bucket: Where files are uploaded; None: nowhere.
         job_id: For the keys in the bucket.
-        job_folder: The folder that the worker put before the caller's own; it is taken off again.
         limit_bytes: How large the lists may be as JSON.
         cancelled: Whether to stop.
     """
@@ -61,7 +59,6 @@ class Delivery:
     options: OutputOptions
     bucket: Bucket | None
     job_id: str
-    job_folder: str
     limit_bytes: int
     cancelled: Callable[[], bool]
 
@@ -84,8 +81,7 @@ class Delivery:
         with disk_errors():
             for one in fetched:
                 self._check_cancelled()
-                own = replace(one, subfolder=_without(one.subfolder, self.job_folder))
-                files.append(prepared(own, self.options, warnings))
+                files.append(prepared(replace(one), self.options, warnings))
         make_names_unique(files)
         failure = None
         if self.bucket is not None:
@@ -131,10 +127,3 @@ class Delivery:
             data = items.base64(file.copy) if file.url is None else file.url
             lists[file.kind].append(items.item(file, data))
         return {kind: listed for kind, listed in lists.items() if listed}
-
-
-def _without(subfolder: str, job_folder: str) -> str:
-    """Take the job's own folder off."""
-    if subfolder == job_folder:
-        return ""
-    return subfolder.removeprefix(f"{job_folder}/")

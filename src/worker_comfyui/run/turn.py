@@ -38,7 +38,7 @@ class Turns:
         leftovers = ExitStack()
         leftovers.callback(self._leave, self._come(stop))
         try:
-            yield leftovers
+            yield leftovers.enter_context(ExitStack())
         except TimedOut:
             _in_a_thread(leftovers)
             raise
@@ -57,6 +57,7 @@ class Turns:
                     self._changed.wait(LOOK_S)
             except BaseException:
                 self._waiting.remove(ticket)
+                self._changed.notify_all()
                 raise
         return ticket
 

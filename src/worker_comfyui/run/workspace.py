@@ -1,150 +1,228 @@
-"""One job's files in ComfyUI's folders: put there before it runs, fetched and removed after."""
+"""One job's files in ComfyUI's folders: while it has its turn, the folders are its own.
+
+What appears in the output folder is the job's result, whether a node reports it or not, and is
+moved out before the next job begins. Names start at 1 in every job, and nobody finds the files of
+another caller. A ComfyUI on another machine (COMFY_HOST) gives what its history names.
+"""
 
 from __future__ import annotations
 
-import errno
-import logging
+import hashlib
+import os
+import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import replace
-from pathlib import Path
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 
 from worker_comfyui.comfyui.client import BadAnswer, ComfyClient, FileMissing
 from worker_comfyui.comfyui.command import Folders
 from worker_comfyui.comfyui.outputs import Outputs
-from worker_comfyui.errors import DiskFull
+from worker_comfyui.errors import disk_errors
+from worker_comfyui.media.media_types import by_name, kind_of
 from worker_comfyui.media.output_file import OutputFile
-from worker_comfyui.stop import JobCancelled
-
-log = logging.getLogger(__name__)
+from worker_comfyui.run.aside import bring_back, put_all_aside, put_aside
+from worker_comfyui.run.tree import Tree
+from worker_comfyui.stop import Stop
 
 MAX_SUFFIX = 32
 
 
-@contextmanager
-def disk_errors() -> Iterator[None]:
-    """Turn a full disk into its own error.
+@dataclass(slots=True)
+class Taken:
+    """What was taken out of ComfyUI's folders.
 
-    Raises:
-        DiskFull: the block wrote to a disk that is full.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise DiskFull("no space is left on the worker's disk for the job's files") from error
-        raise
-
-
-class Workspace:
-    """The files of one job on one ComfyUI.
-
-    Removal needs the folders, so it does nothing for a ComfyUI on another machine.
+    Attributes:
+        files: With their copies on this machine, in the order of the workflow; those that no node
+            reported come last.
+        previews: The same of what is only shown.
+        missing: Reported, but not there.
     """
 
-    def __init__(self, folders: Folders | None, name: str, scratch: Path) -> None:
+    files: list[OutputFile] = field(default_factory=list)
+    previews: list[OutputFile] = field(default_factory=list)
+    missing: list[OutputFile] = field(default_factory=list)
+
+
+class Workspace(ABC):
+    """The files of one job on one ComfyUI."""
+
+    def __init__(self, scratch: Path) -> None:
         """Prepare it; nothing is written yet.
 
         Args:
-            folders: ComfyUI's folders, None where they are not on this machine.
-            name: The job's own folder, relative to the output folder.
-            scratch: A folder of the worker's, for the fetched files.
+            scratch: A folder of the job's own, for what is taken out.
         """
-        self.name = name
-        self._folders = folders
         self._scratch = scratch
-        self._staged: dict[str, Path] = {}
+        self._taken = 0
 
-    def stage(self, client: ComfyClient, files: Iterable[tuple[str, bytes]]) -> None:
-        """Upload the input files under their own names: the workflow refers to them.
-
-        A file of that name that was there before (in the image, say) is kept aside meanwhile.
+    @abstractmethod
+    def stage(self, files: Mapping[str, Path]) -> None:
+        """Put the input files where the workflow's loaders find them, under their own names.
 
         Raises:
             ComfyUnavailable: ComfyUI did not take one.
+            DiskFull: there is no space for them.
         """
-        for name, data in files:
-            self._keep_aside(name)
-            stored = client.upload(name, data)
+
+    @abstractmethod
+    def take(self, reported: Outputs, stop: Stop, *, previews: bool = False) -> Taken:
+        """Take out what the workflow made.
+
+        Raises:
+            ComfyUnavailable: a file came only in part.
+            DiskFull: there is no space for them.
+            JobCancelled, TimedOut: it is to stop.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Remove everything that the job left, and put back what was there before."""
+
+    def new_path(self, filename: str) -> Path:
+        """Return a path in the scratch folder for a file of that name."""
+        self._taken += 1
+        return self._scratch / f"{self._taken}{PurePosixPath(filename).suffix[:MAX_SUFFIX]}"
+
+
+class LocalWorkspace(Workspace):
+    """In the folders of a ComfyUI on this machine."""
+
+    def __init__(self, folders: Folders, scratch: Path) -> None:
+        """Make room: what lies in the output and temp folders is put aside."""
+        super().__init__(scratch)
+        self._folders = folders
+        self._staged: frozenset[str] = frozenset()
+        for folder in (folders.output, folders.temp):
+            put_all_aside(folder)
+        self._before = Tree.of(folders.input)
+
+    def stage(self, files: Mapping[str, Path]) -> None:
+        """Link the files into the input folder; a file of that name is put aside meanwhile."""
+        folder = self._folders.input
+        with disk_errors():
+            put_aside(folder, files)
+            self._staged = frozenset(files)
+            for name, path in files.items():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                _link(path, folder / name)
+
+    def take(self, reported: Outputs, stop: Stop, *, previews: bool = False) -> Taken:
+        """Move the files out of the output folder, reported ones first."""
+        taken = Taken()
+        with disk_errors():
+            found = Tree.of(self._folders.output).regular_files()
+            for file in reported.artifacts:
+                stop.check()
+                self._take_reported(file, found, taken)
+            for name in sorted(found):
+                stop.check()
+                taken.files.append(self._moved(_unreported(name), found[name]))
+            if previews:
+                shown = Tree.of(self._folders.temp).regular_files()
+                for file in reported.temporary:
+                    if path := shown.pop(file.name, None):
+                        taken.previews.append(self._moved(file, path))
+        return taken
+
+    def _take_reported(self, file: OutputFile, found: dict[str, Path], taken: Taken) -> None:
+        names = [file.name] if file.name in found else _of_sequence(file.name, found)
+        for name in names:
+            one = replace(file, filename=name.rpartition("/")[2])
+            taken.files.append(self._moved(one, found.pop(name)))
+        if not names:
+            taken.missing.append(file)
+
+    def _moved(self, file: OutputFile, path: Path) -> OutputFile:
+        to = self.new_path(file.filename)
+        shutil.move(path, to)
+        return replace(file, path=to)
+
+    def close(self) -> None:
+        """Empty the output and temp folders, and remove from the input folder what is new."""
+        for folder in (self._folders.output, self._folders.temp):
+            Tree.of(folder).remove(Tree())
+            bring_back(folder)
+        before = Tree(
+            {name: path for name, path in self._before.files.items() if name not in self._staged},
+            self._before.folders,
+        )
+        Tree.of(self._folders.input).remove(before)
+        bring_back(self._folders.input)
+
+
+class RemoteWorkspace(Workspace):
+    """On a ComfyUI whose folders are not on this machine: what its history names is downloaded."""
+
+    def __init__(self, client: ComfyClient, scratch: Path) -> None:
+        super().__init__(scratch)
+        self._client = client
+
+    def stage(self, files: Mapping[str, Path]) -> None:
+        """Upload the files, over those of the same names."""
+        for name, path in files.items():
+            stored = self._client.upload(name, path)
             if stored != name:
                 raise BadAnswer(f"ComfyUI stored the input {name!r} as {stored!r}")
 
-    def unstage(self) -> None:
-        """Remove the job's input files, and put back what was kept aside."""
-        if self._folders is None:
-            return
-        for name, aside in self._staged.items():
-            path = self._folders.input / name
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-            with suppress(OSError):
-                aside.rename(path)
-            _remove_empty_parents(path, self._folders.input)
-        self._staged.clear()
-
-    def fetch(
-        self, client: ComfyClient, artifacts: Sequence[OutputFile], cancelled: Callable[[], bool]
-    ) -> tuple[list[OutputFile], list[OutputFile]]:
-        """Download the artifacts; return those that are there, with their paths, and the missing.
-
-        Raises:
-            ComfyUnavailable: one came only in part.
-            DiskFull: there is no space for them.
-            JobCancelled: `cancelled` became true.
-        """
-        fetched: list[OutputFile] = []
-        missing: list[OutputFile] = []
-        for index, artifact in enumerate(artifacts):
-            if cancelled():
-                raise JobCancelled
-            path = self._scratch / f"{index}{Path(artifact.filename).suffix[:MAX_SUFFIX]}"
-            try:
-                with disk_errors():
-                    client.download(
-                        filename=artifact.filename,
-                        subfolder=artifact.subfolder,
-                        folder_type=artifact.folder_type,
-                        to=path,
-                    )
-            except FileMissing:
-                missing.append(artifact)
+    def take(self, reported: Outputs, stop: Stop, *, previews: bool = False) -> Taken:
+        """Download what the nodes reported."""
+        taken = Taken()
+        for file in reported.artifacts:
+            stop.check()
+            if copy := self._downloaded(file):
+                taken.files.append(copy)
             else:
-                fetched.append(replace(artifact, path=path))
-        return fetched, missing
+                taken.missing.append(file)
+        if previews:
+            copies = map(self._downloaded, reported.temporary)
+            taken.previews = [copy for copy in copies if copy]
+        return taken
 
-    def remove_outputs(self, outputs: Outputs | None) -> None:
-        """Remove the job's folder, and what the nodes reported outside it."""
-        if self._folders is None:
-            return
-        shutil.rmtree(self._folders.output / self.name, ignore_errors=True)
-        shutil.rmtree(self._folders.temp / self.name, ignore_errors=True)
-        if outputs is None:
-            return
-        for artifact in (*outputs.artifacts, *outputs.temporary):
-            root = self._folders.output if artifact.folder_type == "output" else self._folders.temp
-            path = root / artifact.name
-            # Through a link it could lie anywhere.
-            if path.parent.resolve().is_relative_to(root.resolve()):
-                with suppress(OSError):
-                    path.unlink(missing_ok=True)
-                _remove_empty_parents(path, root)
-
-    def _keep_aside(self, name: str) -> None:
-        if self._folders is None or name in self._staged:
-            return
-        path = self._folders.input / name
-        # Not named after the file: its name may be as long as a name can be.
-        self._staged[name] = path.with_name(f".{self.name}-{len(self._staged)}.aside")
-        with suppress(OSError):
-            path.rename(self._staged[name])
-
-
-def _remove_empty_parents(path: Path, root: Path) -> None:
-    for folder in path.parents:
-        if folder == root:
-            return
+    def _downloaded(self, file: OutputFile) -> OutputFile | None:
+        to = self.new_path(file.filename)
         try:
-            folder.rmdir()
-        except OSError:
-            return
+            with disk_errors():
+                self._client.download(
+                    filename=file.filename,
+                    subfolder=file.subfolder,
+                    folder_type=file.folder_type,
+                    to=to,
+                )
+        except FileMissing:
+            return None
+        return replace(file, path=to)
+
+    def close(self) -> None:
+        """Leave everything as it is: the folders are out of reach."""
+
+
+def digest_of(path: Path) -> str:
+    """Return what tells a file's content from any other."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+
+
+def _link(path: Path, place: Path) -> None:
+    """Give a file a second name; a copy where the two lie on different disks."""
+    try:
+        os.link(path, place)
+    except OSError:
+        shutil.copyfile(path, place)
+
+
+def _of_sequence(reported: str, found: Iterable[str]) -> list[str]:
+    """Return the files of an image sequence, which VideoHelperSuite reports as `name_%03d.png`."""
+    parts = re.split(r"%\d*d", reported)
+    if len(parts) == 1:
+        return []
+    pattern = re.compile(r"\d+".join(map(re.escape, parts)))
+    return sorted(name for name in found if pattern.fullmatch(name))
+
+
+def _unreported(name: str) -> OutputFile:
+    subfolder, _, filename = name.rpartition("/")
+    media_type = by_name(filename)
+    kind = kind_of(media_type) if media_type else "files"
+    return OutputFile(None, kind, filename, subfolder, "output", media_type)

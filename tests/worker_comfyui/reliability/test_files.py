@@ -22,11 +22,6 @@ from tests.support.workflows import (
     reporting,
     saved_input,
 )
-from worker_comfyui.comfyui.client import ComfyClient
-from worker_comfyui.comfyui.outputs import Outputs
-from worker_comfyui.errors import DiskFull
-from worker_comfyui.media.output_file import OutputFile
-from worker_comfyui.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -206,28 +201,16 @@ def test_a_link_out_of_the_output_folder_is_not_followed_when_cleaning(
 
 
 def test_a_full_disk_while_a_node_saves_is_its_own_error(worker: WorkerUnderTest) -> None:
-    full = worker.base / "output" / "full.bin"
-    full.symlink_to("/dev/full")
-    try:
-        result = worker.run({"workflow": reporting({}, {"full.bin": b"much"})})
-    finally:
-        full.unlink()
+    workflow = {
+        "1": node("TestSleep", seconds=0.5),
+        "2": node("TestOutput", ui="{}", files=json.dumps({"full.bin": "bXVjaA=="}), any=["1", 0]),
+    }
+    job = worker.start({"workflow": workflow})
+    wait_until(lambda: job.updates)
+    (worker.base / "output" / "full.bin").symlink_to("/dev/full")
+    result = job.result()
 
     assert result["error_code"] == "DISK_FULL"
     assert result["retryable"] is True
-    assert result["details"][0]["node_id"] == "1"
-
-
-def test_a_full_disk_while_results_are_fetched_is_its_own_error(
-    worker: WorkerUnderTest, tmp_path: Path
-) -> None:
-    (worker.base / "output" / "made.png").write_bytes(png((0, 0, 0)))
-    (tmp_path / "0.png").symlink_to("/dev/full")
-    incarnation = worker.supervisor.wait_ready()
-    assert incarnation is not None
-    workspace = Workspace(incarnation.folders, "job-x", tmp_path)
-    artifact = OutputFile("1", "images", "made.png")
-    with ComfyClient(incarnation.address) as client, pytest.raises(DiskFull):
-        workspace.fetch(client, [artifact], lambda: False)
-    workspace.remove_outputs(Outputs((artifact,)))
+    assert result["details"][0]["node_id"] == "2"
     assert worker_is_clean(worker)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.support.recorded import SCENARIOS, transcript
-from worker_comfyui.comfyui.outcome import MAX_MESSAGE, cached_nodes, failure
+from worker_comfyui.comfyui.ending import MAX_MESSAGE, cached_nodes, failure
 from worker_comfyui.errors import ExecutionFailed, ExecutionInterrupted, OutOfMemory
 
 FAILED = {

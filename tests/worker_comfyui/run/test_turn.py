@@ -6,8 +6,8 @@ import time
 import pytest
 
 from worker_comfyui.errors import TimedOut
+from worker_comfyui.run.turn import Turns
 from worker_comfyui.stop import JobCancelled, Stop
-from worker_comfyui.turn import Turns
 
 NEVER = Stop(lambda: False)
 

@@ -1,0 +1,70 @@
+"""A job that loses its ComfyUI is run once more, on the next one."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from worker_comfyui.comfyui.client import ComfyClient
+from worker_comfyui.comfyui.supervisor import Incarnation, Supervisor
+from worker_comfyui.errors import ComfyCrashed, ComfyUnavailable, StartError
+from worker_comfyui.stop import JobCancelled, Stop
+
+log = logging.getLogger(__name__)
+
+Made = TypeVar("Made")
+
+RUNS = 2
+PING_TIMEOUT_S = 1.0
+LOOK_S = 0.05
+
+
+def run_again_after_a_crash(
+    once: Callable[[Incarnation], Made], supervisor: Supervisor, stop: Stop
+) -> Made:
+    """Run it on the ComfyUI that is ready, or will be; on the next one if that is lost.
+
+    Raises:
+        ComfyCrashed, ComfyUnavailable: ComfyUI was lost in both runs, or is down for good.
+        JobCancelled, TimedOut: it was time to stop.
+    """
+    for run in range(1, RUNS + 1):
+        incarnation = _ready(supervisor, stop)
+        try:
+            return once(incarnation)
+        except ComfyUnavailable as error:
+            lost = _what_happened(error, incarnation, supervisor, stop)
+            log.warning(str(lost), extra={"event": "comfyui_lost", "run": run})
+            if run == RUNS:
+                raise type(lost)(f"{lost.message} (in both of {RUNS} runs)") from error
+    raise AssertionError("the loop returns or raises")
+
+
+def _ready(supervisor: Supervisor, stop: Stop) -> Incarnation:
+    try:
+        incarnation = supervisor.wait_ready(stop.is_due)
+    except StartError as error:
+        raise ComfyCrashed(error.message) from error
+    stop.check()
+    if incarnation is None:
+        raise JobCancelled
+    return incarnation
+
+
+def _what_happened(
+    error: ComfyUnavailable, incarnation: Incarnation, supervisor: Supervisor, stop: Stop
+) -> ComfyUnavailable:
+    """Wait until it is clear whether ComfyUI is gone, as the supervisor notices, or is back."""
+    if isinstance(error, ComfyCrashed):
+        return error
+    with ComfyClient(incarnation.address, timeout_s=PING_TIMEOUT_S) as client:
+        while True:
+            answers = client.is_ready()
+            if reason := supervisor.failure(incarnation):
+                return ComfyCrashed(reason)
+            if answers:
+                return error
+            stop.check()
+            time.sleep(LOOK_S)

@@ -1,0 +1,71 @@
+"""What an attempt left → what is delivered, or the error with which the job ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from worker_comfyui.comfyui import ending
+from worker_comfyui.comfyui.node_problems import Context, node_problems
+from worker_comfyui.errors import Detail, ExecutionInterrupted, OutputMissing, sentence
+from worker_comfyui.media.output_file import OutputFile
+from worker_comfyui.run.attempt import Attempted
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a workflow made.
+
+    Attributes:
+        files: To deliver, with their copies on this machine.
+        texts: `{"node_id", "text"}` each.
+        warnings: Sentences about what did not go as asked.
+    """
+
+    files: list[OutputFile] = field(default_factory=list)
+    texts: list[dict[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def made(attempted: Attempted, context: Context) -> Made:
+    """Judge an attempt. An error of the workflow counts only where no node reported a file.
+
+    Raises:
+        JobError: it failed.
+    """
+    failure = ending.failure(attempted.executed.entry)
+    found = attempted.taken
+    has_results = any(file.node_id is not None for file in found.files)
+    if failure and (isinstance(failure, ExecutionInterrupted) or not has_results):
+        raise failure
+    problems = [*attempted.reported.problems, *map(_missing, found.missing)]
+    if problems and not found.files and not attempted.reported.texts:
+        raise OutputMissing(sentence(problems[0]), problems)
+    warnings = [str(failure)] if failure else []
+    warnings += _warnings(attempted, context)
+    warnings += map(sentence, problems)
+    return Made([*found.files, *found.previews], list(attempted.reported.texts), warnings)
+
+
+def _missing(file: OutputFile) -> Detail:
+    message = f"reported the file {file.name}, which is not there"
+    return {"node_id": file.node_id, "message": message}
+
+
+def _warnings(attempted: Attempted, context: Context) -> Iterator[str]:
+    for problem in node_problems(attempted.executed.node_errors, context):
+        yield f"left out, since it is not valid: {sentence(problem)}"
+    for branch in attempted.executed.blocked:
+        yield f"node {branch.node_id} ({branch.class_type}) blocked its branch: {branch.message}"
+    shown = attempted.reported.temporary
+    if shown and not attempted.taken.files and not attempted.taken.previews:
+        nodes = ", ".join(dict.fromkeys(str(file.node_id) for file in shown))
+        yield (
+            f"the workflow only previews (node {nodes}), and previews are not returned; "
+            "ask for `output.previews`, or use SaveImage or another node that saves its output"
+        )
+    if attempted.executed.was_cut and attempted.silent:
+        yield (
+            "the connection to ComfyUI was lost for a moment: images that a node sends over the "
+            "websocket may be missing"
+        )
