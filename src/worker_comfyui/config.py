@@ -257,6 +257,12 @@ class Settings:
         "Largest input file, in MB (1,000,000 bytes), however it is sent.",
         default=100.0,
     )
+    max_inputs_mb: float = variable(
+        "MAX_INPUTS_MB",
+        number(0.001),
+        "All input files of a job together, in MB.",
+        default=1000.0,
+    )
     max_input_megapixels: float = variable(
         "MAX_INPUT_MEGAPIXELS",
         number(0.001),

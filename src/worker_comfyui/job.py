@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from worker_comfyui.config import Secret
@@ -11,21 +12,44 @@ Workflow = dict[str, dict[str, Any]]
 """ComfyUI's API format: `{node id: {"class_type": str, "inputs": {...}, "_meta"?: {...}}}`."""
 
 
+Field = Literal["image", "data", "url"]
+"""Where the content of a file may stand in the request."""
+
+
 @dataclass(frozen=True, slots=True)
 class InputFile:
     """A file that the workflow's loaders read.
 
     Attributes:
-        path: Its place in the request, for messages: `images[0]` or `files[2]`.
-        field: The field that has the data, for messages: `image` or `data`.
+        place: Its place in the request, for messages: `images[0]` or `files[2]`.
+        field: The field that has the data, for messages.
         name: The name under which loaders find it: `photo.png` or `folder/photo.png`.
         source: base64, a data URI, or an http(s) URL.
     """
 
-    path: str
-    field: Literal["image", "data"]
+    place: str
+    field: Field
     name: str
     source: str
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedInput:
+    """A file of the request, on this machine.
+
+    Attributes:
+        name: The name under which loaders find it.
+        path: Where it is.
+        field: The field that had the data.
+        sha256: Of its content, in hexadecimal.
+        warning: What is not as it should be, a sentence for `errors`; None: nothing.
+    """
+
+    name: str
+    path: Path
+    field: Field
+    sha256: str
+    warning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Callable, Collection
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +34,7 @@ from worker_comfyui.errors import (
     StartError,
     sentence,
 )
-from worker_comfyui.job import InputFile, Job, Workflow
+from worker_comfyui.job import FetchedInput, Job, Workflow
 from worker_comfyui.media.output_file import OutputFile
 from worker_comfyui.request import inputs
 from worker_comfyui.stop import JobCancelled, Stop
@@ -51,7 +49,6 @@ RUNS = 2
 """A job that loses its ComfyUI is run once more."""
 PING_TIMEOUT_S = 1.0
 LOOK_S = 0.05
-READERS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,23 +81,6 @@ class _FilesGone(Exception):
         self.nodes = nodes
 
 
-class _Laps:
-    """Milliseconds of each part of the job, and of the whole."""
-
-    def __init__(self) -> None:
-        self._start = self._last = time.monotonic()
-        self._parts: dict[str, int] = {}
-
-    def end(self, part: str) -> None:
-        now = time.monotonic()
-        self._parts[f"{part}_ms"] = round((now - self._last) * 1000)
-        self._last = now
-
-    @property
-    def timings(self) -> dict[str, int]:
-        return {**self._parts, "total_ms": round((self._last - self._start) * 1000)}
-
-
 class JobRun:
     """Runs one job. An instance is used once, by one thread."""
 
@@ -122,46 +102,25 @@ class JobRun:
             JobError: the job failed.
             JobCancelled: the job was cancelled.
         """
-        laps = _Laps()
+        stop = self._stop
+        stop.limit(self._job.timeout_s or self._settings.job_timeout_s)
         bucket = self._own_bucket()
         with tempfile.TemporaryDirectory(
             prefix=f"{self._name}-", ignore_cleanup_errors=True
         ) as scratch:
-            files = self._read_inputs()
-            laps.end("inputs")
-            with self._shared.turns.turn(self._stop):
-                laps.end("wait")
-                self._stop.start_clock(self._job.timeout_s or self._settings.job_timeout_s)
+            stop.phase("inputs")
+            folder = Path(scratch) / "inputs"
+            folder.mkdir()
+            files = inputs.fetch(self._job.files, folder, self._settings, stop)
+            stop.phase("wait")
+            with self._shared.turns.turn(stop):
+                stop.phase("execution")
                 collected = self._execute(files, Path(scratch))
-                laps.end("execution")
-            del files
+            stop.phase("delivery")
             result = self._deliver(collected, bucket, limit_bytes)
-            laps.end("delivery")
-        return {**result, "timings": laps.timings}
+        return {**result, "timings": stop.timings}
 
-    def _read_inputs(self) -> list[tuple[str, bytes]]:
-        failed = threading.Event()
-
-        def read(file: InputFile) -> tuple[str, bytes]:
-            data = inputs.read(
-                file, self._settings, lambda: failed.is_set() or self._stop.cancelled()
-            )
-            if file.field == "image":
-                inputs.check_image(data, file, self._settings)
-            return file.name, data
-
-        if not self._job.files:
-            return []
-        with ThreadPoolExecutor(min(READERS, len(self._job.files))) as pool:
-            reading = [pool.submit(read, file) for file in self._job.files]
-            ended, others = wait(reading, return_when=FIRST_EXCEPTION)
-            if others:  # one cannot be read: nobody needs the rest
-                failed.set()
-                pool.shutdown(cancel_futures=True)
-                reading = list(ended)
-        return [done.result() for done in reading]
-
-    def _execute(self, files: list[tuple[str, bytes]], scratch: Path) -> _Collected:
+    def _execute(self, files: list[FetchedInput], scratch: Path) -> _Collected:
         """Run the workflow, once more if ComfyUI died, and fetch what it made."""
         for run in range(1, RUNS + 1):
             incarnation = self._ready()
@@ -209,7 +168,7 @@ class JobRun:
         client: ComfyClient,
         incarnation: Incarnation,
         workspace: Workspace,
-        files: list[tuple[str, bytes]],
+        files: list[FetchedInput],
     ) -> _Collected:
         workspace.stage(client, files)
         try:

@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from worker_comfyui.comfyui.client import BadAnswer, ComfyClient, FileMissing
 from worker_comfyui.comfyui.command import Folders
 from worker_comfyui.comfyui.outputs import Outputs
-from worker_comfyui.errors import DiskFull
+from worker_comfyui.errors import disk_errors
+from worker_comfyui.job import FetchedInput
 from worker_comfyui.media.output_file import OutputFile
 from worker_comfyui.stop import JobCancelled
 
 log = logging.getLogger(__name__)
 
 MAX_SUFFIX = 32
-
-
-@contextmanager
-def disk_errors() -> Iterator[None]:
-    """Turn a full disk into its own error.
-
-    Raises:
-        DiskFull: the block wrote to a disk that is full.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise DiskFull("no space is left on the worker's disk for the job's files") from error
-        raise
 
 
 class Workspace:
@@ -56,7 +41,7 @@ class Workspace:
         self._scratch = scratch
         self._staged: dict[str, Path] = {}
 
-    def stage(self, client: ComfyClient, files: Iterable[tuple[str, bytes]]) -> None:
+    def stage(self, client: ComfyClient, files: Iterable[FetchedInput]) -> None:
         """Upload the input files under their own names: the workflow refers to them.
 
         A file of that name that was there before (in the image, say) is kept aside meanwhile.
@@ -64,11 +49,11 @@ class Workspace:
         Raises:
             ComfyUnavailable: ComfyUI did not take one.
         """
-        for name, data in files:
-            self._keep_aside(name)
-            stored = client.upload(name, data)
-            if stored != name:
-                raise BadAnswer(f"ComfyUI stored the input {name!r} as {stored!r}")
+        for file in files:
+            self._keep_aside(file.name)
+            stored = client.upload(file.name, file.path.read_bytes())
+            if stored != file.name:
+                raise BadAnswer(f"ComfyUI stored the input {file.name!r} as {stored!r}")
 
     def unstage(self) -> None:
         """Remove the job's input files, and put back what was kept aside."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -15,9 +13,10 @@ from worker_comfyui.comfyui.client import ComfyClient
 from worker_comfyui.comfyui.command import Folders
 from worker_comfyui.comfyui.outputs import Outputs
 from worker_comfyui.errors import ComfyUnavailable, DiskFull
+from worker_comfyui.job import FetchedInput
 from worker_comfyui.media.output_file import OutputFile
 from worker_comfyui.stop import JobCancelled
-from worker_comfyui.workspace import Workspace, disk_errors
+from worker_comfyui.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -63,15 +62,32 @@ def artifact(path: str, folder_type: Literal["output", "temp"] = "output") -> Ou
     return OutputFile("9", "images", filename, subfolder, folder_type)
 
 
+Sent = Callable[..., list[FetchedInput]]
+
+
+@pytest.fixture
+def sent(tmp_path: Path) -> Sent:
+    """Make the fetched files of a request, of pairs of name and content."""
+
+    def make(*files: tuple[str, bytes]) -> list[FetchedInput]:
+        made = []
+        for name, data in files:
+            path = write(tmp_path / f"sent-{name.rpartition('/')[2][:50]}", data)
+            made.append(FetchedInput(name, path, "image", ""))
+        return made
+
+    return make
+
+
 def never() -> bool:
     return False
 
 
 def test_input_files_are_there_for_the_job_and_gone_after_it(
-    client: ComfyClient, folders: Folders, workspace: Workspace
+    sent: Sent, client: ComfyClient, folders: Folders, workspace: Workspace
 ) -> None:
     before = contents(folders.input)
-    workspace.stage(client, [("photo.png", b"one"), ("deep/er/voice.wav", b"two")])
+    workspace.stage(client, sent(("photo.png", b"one"), ("deep/er/voice.wav", b"two")))
     assert contents(folders.input) == {
         **before,
         "photo.png": b"one",
@@ -84,11 +100,11 @@ def test_input_files_are_there_for_the_job_and_gone_after_it(
 
 @pytest.mark.parametrize("name", ["kept.png", "folder/kept.png", "x" * 251 + ".png"])
 def test_a_file_that_was_there_before_comes_back(
-    client: ComfyClient, folders: Folders, workspace: Workspace, name: str
+    sent: Sent, client: ComfyClient, folders: Folders, workspace: Workspace, name: str
 ) -> None:
     path = write(folders.input / name, b"of the image")
     try:
-        workspace.stage(client, [(name, b"of the job")])
+        workspace.stage(client, sent((name, b"of the job")))
         assert path.read_bytes() == b"of the job"
         workspace.unstage()
         assert path.read_bytes() == b"of the image"
@@ -99,12 +115,12 @@ def test_a_file_that_was_there_before_comes_back(
 
 
 def test_staging_again_replaces_the_job_s_file_and_still_gives_back_the_other(
-    client: ComfyClient, folders: Folders, workspace: Workspace
+    sent: Sent, client: ComfyClient, folders: Folders, workspace: Workspace
 ) -> None:
     path = write(folders.input / "again.png", b"of the image")
     try:
-        workspace.stage(client, [("again.png", b"first")])
-        workspace.stage(client, [("again.png", b"second")])
+        workspace.stage(client, sent(("again.png", b"first")))
+        workspace.stage(client, sent(("again.png", b"second")))
         assert path.read_bytes() == b"second"
         workspace.unstage()
         assert path.read_bytes() == b"of the image"
@@ -113,9 +129,9 @@ def test_staging_again_replaces_the_job_s_file_and_still_gives_back_the_other(
 
 
 def test_unstaging_twice_touches_nothing_more(
-    client: ComfyClient, folders: Folders, workspace: Workspace
+    sent: Sent, client: ComfyClient, folders: Folders, workspace: Workspace
 ) -> None:
-    workspace.stage(client, [("once.png", b"x")])
+    workspace.stage(client, sent(("once.png", b"x")))
     workspace.unstage()
     path = write(folders.input / "once.png", b"of the next job")
     workspace.unstage()
@@ -124,11 +140,11 @@ def test_unstaging_twice_touches_nothing_more(
 
 
 def test_a_file_that_comfyui_does_not_take_is_an_error_and_what_was_staged_goes(
-    client: ComfyClient, folders: Folders, workspace: Workspace
+    sent: Sent, client: ComfyClient, folders: Folders, workspace: Workspace
 ) -> None:
     before = contents(folders.input)
     with pytest.raises(ComfyUnavailable):
-        workspace.stage(client, [("good.png", b"x"), ("../bad.png", b"x")])
+        workspace.stage(client, sent(("good.png", b"x"), ("../bad.png", b"x")))
     workspace.unstage()
     assert contents(folders.input) == before
     assert not (folders.input.parent / "bad.png").exists()
@@ -223,12 +239,12 @@ def test_a_link_in_the_job_s_folder_is_removed_and_not_what_it_points_to(
 
 
 def test_files_of_a_comfyui_elsewhere_are_fetched_and_left_alone(
-    client: ComfyClient, folders: Folders, tmp_path: Path
+    sent: Sent, client: ComfyClient, folders: Folders, tmp_path: Path
 ) -> None:
     workspace = Workspace(None, "job-far", tmp_path)
     far = artifact("far.png")
     write(folders.output / far.name)
-    workspace.stage(client, [("far-input.png", b"x")])
+    workspace.stage(client, sent(("far-input.png", b"x")))
     fetched, _ = workspace.fetch(client, [far], never)
     workspace.unstage()
     workspace.remove_outputs(Outputs(artifacts=(far,)))
@@ -248,14 +264,3 @@ def test_a_full_disk_is_its_own_error(
     (tmp_path / "0.png").symlink_to("/dev/full")
     with pytest.raises(DiskFull, match="no space is left"):
         workspace.fetch(client, [one], never)
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_both_ways_of_being_full_are_told(number: int) -> None:
-    with pytest.raises(DiskFull), disk_errors():
-        raise OSError(number, os.strerror(number))
-
-
-def test_other_errors_of_the_disk_come_through() -> None:
-    with pytest.raises(PermissionError), disk_errors():
-        raise PermissionError(errno.EACCES, "no")

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from worker_comfyui.config import Secret, Settings
-from worker_comfyui.delivery.bucket_location import Location, locate
-from worker_comfyui.errors import ConfigurationError, InputUnavailable, InvalidRequest
+from worker_comfyui.errors import ConfigurationError, InvalidRequest
+from worker_comfyui.hosts.bucket_location import Location, locate
+from worker_comfyui.hosts.public import NotPublic, resolve
 from worker_comfyui.job import S3Config
-from worker_comfyui.request.download import resolve
 from worker_comfyui.stop import JobCancelled
 
 if TYPE_CHECKING:
@@ -113,8 +113,8 @@ class Bucket:
             resolve(parts.hostname or "", port, allow_private=settings.allow_private_input_urls)
         except ValueError as error:
             message = f"{error} (`s3Config.bucketName` is the bucket's name)"
-        except (InputUnavailable, InvalidRequest) as error:
-            message = error.message
+        except (OSError, NotPublic) as error:
+            message = str(error)
         else:
             return cls(
                 location,
@@ -122,8 +122,7 @@ class Bucket:
                 config.access_secret,
                 url_expiry_s=settings.bucket_url_expiry_s,
             )
-        path = "s3Config.endpointUrl"
-        raise InvalidRequest(f"{path}: {message}", [{"path": path, "message": message}])
+        raise InvalidRequest.at("s3Config.endpointUrl", message)
 
     def prepare(self) -> None:
         """Import and set up boto3, which takes half a second that no job should wait for."""

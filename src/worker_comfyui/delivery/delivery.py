@@ -9,12 +9,11 @@ from typing import Any
 from worker_comfyui.delivery import items, size_policy
 from worker_comfyui.delivery.bucket import Bucket, Upload, UploadFailed
 from worker_comfyui.delivery.preparing import make_names_unique, prepared
-from worker_comfyui.errors import DeliveryFailed, InvalidRequest, ResultTooLarge
+from worker_comfyui.errors import DeliveryFailed, InvalidRequest, ResultTooLarge, disk_errors
 from worker_comfyui.job import OutputOptions
 from worker_comfyui.media.media_types import KINDS, UNKNOWN
 from worker_comfyui.media.output_file import OutputFile
 from worker_comfyui.stop import JobCancelled
-from worker_comfyui.workspace import disk_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +36,11 @@ def check(options: OutputOptions, bucket: Bucket | None) -> None:
         InvalidRequest: `s3` is asked for, but there is no bucket.
     """
     if options.delivery == "s3" and bucket is None:
-        path = "output.delivery"
-        message = (
+        raise InvalidRequest.at(
+            "output.delivery",
             '"s3" needs a bucket, and this endpoint has none: '
-            "set BUCKET_ENDPOINT_URL and its keys, or send `s3Config`"
+            "set BUCKET_ENDPOINT_URL and its keys, or send `s3Config`",
         )
-        raise InvalidRequest(f"{path}: {message}", [{"path": path, "message": message}])
 
 
 @dataclass(frozen=True, slots=True)

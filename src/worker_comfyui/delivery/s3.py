@@ -13,7 +13,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from worker_comfyui.config import Secret
-from worker_comfyui.delivery.bucket_location import Location
+from worker_comfyui.hosts.bucket_location import Location
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -50,12 +50,12 @@ def describe(source: Path | BinaryIO, max_pixels: int | None = None) -> ImageInf
         return None
 
 
-def is_intact(data: bytes) -> bool:
+def is_intact(source: Path) -> bool:
     """Tell whether an image passes the checks that need no decoding."""
     try:
-        with Image.open(BytesIO(data), formats=READABLE) as image:
+        with Image.open(source, formats=READABLE) as image:
             if image.format == "JPEG":
-                return b"\xff\xd9" in data
+                return b"\xff\xd9" in source.read_bytes()
             image.verify()
     except Exception:  # noqa: BLE001 - as above
         return False

@@ -98,16 +98,12 @@ def _input_object(sent: Any) -> dict[str, Any]:
         try:
             sent = json.loads(sent)
         except (ValueError, RecursionError) as error:
-            raise _single("input", f"is a text that is not JSON: {error}") from None
+            raise InvalidRequest.at("input", f"is a text that is not JSON: {error}") from None
     if sent is None:
-        raise _single("input", 'is missing. Send {"input": {"workflow": {...}}}.')
+        raise InvalidRequest.at("input", 'is missing. Send {"input": {"workflow": {...}}}.')
     if not isinstance(sent, dict):
-        raise _single("input", f"must be an object with `workflow`, not {_kind(sent)}")
+        raise InvalidRequest.at("input", f"must be an object with `workflow`, not {_kind(sent)}")
     return sent
-
-
-def _single(path: str, message: str) -> InvalidRequest:
-    return InvalidRequest(f"{path}: {message}", [{"path": path, "message": message}])
 
 
 def _workflow(sent: Any, problems: _Problems) -> Workflow:

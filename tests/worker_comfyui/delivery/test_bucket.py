@@ -15,8 +15,8 @@ from tests.support.s3 import ACCESS_KEY, SECRET_KEY, S3Server, serving_s3
 from tests.support.tcp_proxy import Faults, proxying
 from worker_comfyui.config import Secret, Settings
 from worker_comfyui.delivery.bucket import Bucket, Upload, UploadFailed
-from worker_comfyui.delivery.bucket_location import locate
 from worker_comfyui.errors import ConfigurationError, InvalidRequest
+from worker_comfyui.hosts.bucket_location import locate
 from worker_comfyui.job import S3Config
 from worker_comfyui.stop import JobCancelled
 

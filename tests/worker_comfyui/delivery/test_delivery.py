@@ -15,9 +15,9 @@ from tests.support.s3 import ACCESS_KEY, SECRET_KEY, S3Server, serving_s3
 from tests.support.tcp_proxy import Faults, proxying
 from worker_comfyui.config import Secret
 from worker_comfyui.delivery.bucket import Bucket
-from worker_comfyui.delivery.bucket_location import locate
 from worker_comfyui.delivery.delivery import Delivered, Delivery, check
 from worker_comfyui.errors import DeliveryFailed, DiskFull, InvalidRequest, ResultTooLarge
+from worker_comfyui.hosts.bucket_location import locate
 from worker_comfyui.job import OutputOptions
 from worker_comfyui.media.media_types import by_name, kind_of
 from worker_comfyui.media.output_file import OutputFile

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import base64
 import struct
+import tempfile
 import threading
 import zlib
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,19 +16,27 @@ from PIL import Image
 
 from worker_comfyui.config import Settings
 from worker_comfyui.errors import InputTooLarge, InvalidRequest
-from worker_comfyui.job import InputFile
-from worker_comfyui.request.inputs import check_image, read
+from worker_comfyui.job import FetchedInput, Field, InputFile
+from worker_comfyui.request.inputs import fetch
+from worker_comfyui.stop import Stop
 
 SETTINGS = Settings()
 BYTES = bytes(range(256))
 
 
-def file(source: str) -> InputFile:
-    return InputFile("images[1]", "image", "photo.png", source)
+def file(source: str, field: Field = "data") -> InputFile:
+    return InputFile("images[1]" if field == "image" else "files[1]", field, "photo.png", source)
+
+
+def fetched(*files: InputFile, settings: Settings = SETTINGS) -> list[tuple[FetchedInput, bytes]]:
+    with tempfile.TemporaryDirectory() as folder:
+        got = fetch(files, Path(folder), settings, Stop(lambda: False))
+        return [(each, each.path.read_bytes()) for each in got]
 
 
 def content(source: str, settings: Settings = SETTINGS) -> bytes:
-    return read(file(source), settings, lambda: False)
+    ((_, data),) = fetched(file(source), settings=settings)
+    return data
 
 
 def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
@@ -36,7 +46,9 @@ def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
 
 
 def check(data: bytes, settings: Settings = SETTINGS) -> None:
-    check_image(data, file(""), settings)
+    source = base64.b64encode(data).decode()
+    ((_, got),) = fetched(file(source, "image"), settings=settings)
+    assert got == data
 
 
 PLAIN = base64.b64encode(BYTES).decode()
@@ -77,13 +89,13 @@ def test_base64_and_data_uris_are_read_in_all_their_spellings(source: str) -> No
 def test_anything_else_is_refused_with_its_path(source: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         content(source)
-    assert caught.value.message.startswith("images[1].image: ")
-    assert caught.value.details[0]["path"] == "images[1].image"
+    assert caught.value.message.startswith("files[1].data: ")
+    assert caught.value.details[0]["path"] == "files[1].data"
 
 
 @pytest.mark.parametrize("source", ["", "   ", "====", "data:,", "data:;base64,"])
 def test_empty_data_is_refused(source: str) -> None:
-    with pytest.raises(InvalidRequest, match=r"images\[1\]\.image: is empty"):
+    with pytest.raises(InvalidRequest, match=r"files\[1\]\.data: is empty"):
         content(source)
 
 
@@ -93,7 +105,7 @@ def test_more_bytes_than_allowed_are_refused(form: str) -> None:
     assert len(content(form.format("A" * 1000), settings)) <= 1000
     with pytest.raises(InputTooLarge, match="MAX_INPUT_MB") as caught:
         content(form.format("A" * 1400), settings)
-    assert caught.value.details[0]["path"] == "images[1].image"
+    assert caught.value.details[0]["path"] == "files[1].data"
 
 
 def test_too_many_bytes_are_seen_before_anything_is_decoded() -> None:
@@ -104,7 +116,7 @@ def test_too_many_bytes_are_seen_before_anything_is_decoded() -> None:
 def test_a_private_url_is_refused_with_its_path() -> None:
     with pytest.raises(InvalidRequest, match="not public") as caught:
         content("http://169.254.169.254/latest/meta-data/?token=abc")
-    assert caught.value.details[0]["path"] == "images[1].image"
+    assert caught.value.details[0]["path"] == "files[1].data"
     assert "token" not in str(caught.value)
 
 
