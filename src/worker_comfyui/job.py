@@ -12,6 +12,7 @@ Workflow = dict[str, dict[str, Any]]
 """ComfyUI's API format: `{node id: {"class_type": str, "inputs": {...}, "_meta"?: {...}}}`."""
 
 
+Group = Literal["images", "files"]
 Field = Literal["image", "data", "url"]
 """Where the content of a file may stand in the request."""
 
@@ -22,12 +23,14 @@ class InputFile:
 
     Attributes:
         place: Its place in the request, for messages: `images[0]` or `files[2]`.
+        group: The list that it came in.
         field: The field that has the data, for messages.
         name: The name under which loaders find it: `photo.png` or `folder/photo.png`.
         source: base64, a data URI, or an http(s) URL.
     """
 
     place: str
+    group: Group
     field: Field
     name: str
     source: str
@@ -40,14 +43,14 @@ class FetchedInput:
     Attributes:
         name: The name under which loaders find it.
         path: Where it is.
-        field: The field that had the data.
+        group: The list that it came in.
         sha256: Of its content, in hexadecimal.
         warning: What is not as it should be, a sentence for `errors`; None: nothing.
     """
 
     name: str
     path: Path
-    field: Field
+    group: Group
     sha256: str
     warning: str | None = None
 
@@ -91,6 +94,7 @@ class Job:
         output: How the results are delivered.
         timeout_s: The job's own deadline in seconds, or None.
         s3_config: The caller's bucket, or None.
+        warnings: What is odd about the request, sentences for `errors`.
     """
 
     id: str
@@ -100,3 +104,4 @@ class Job:
     output: OutputOptions = field(default_factory=OutputOptions)
     timeout_s: float | None = None
     s3_config: S3Config | None = None
+    warnings: tuple[str, ...] = ()

@@ -117,6 +117,8 @@ class JobRun:
                 stop.phase("execution")
                 collected = self._execute(files, Path(scratch))
             stop.phase("delivery")
+            odd = [*self._job.warnings, *(file.warning for file in files if file.warning)]
+            collected.warnings[:0] = odd
             result = self._deliver(collected, bucket, limit_bytes)
         return {**result, "timings": stop.timings}
 
@@ -289,7 +291,11 @@ class JobRun:
     def _own_bucket(self) -> Bucket | None:
         """Return where files go, and see before any work that they can go there."""
         config = self._job.s3_config
-        bucket = Bucket.from_s3_config(config, self._settings) if config else self._shared.bucket
+        bucket = (
+            Bucket.from_s3_config(config, self._settings, self._stop)
+            if config
+            else self._shared.bucket
+        )
         delivery.check(self._job.output, bucket)
         return bucket
 
@@ -312,7 +318,7 @@ class JobRun:
             job_id=self._job.id,
             job_folder=self._name,
             limit_bytes=limit_bytes - text_bytes,
-            cancelled=self._stop.cancelled,
+            stop=self._stop,
         ).deliver(collected.files)
         result |= delivered.lists
         if not delivered.lists:  # as the existing worker says it

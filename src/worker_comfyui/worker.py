@@ -14,6 +14,7 @@ from worker_comfyui.config import Settings
 from worker_comfyui.delivery.bucket import Bucket
 from worker_comfyui.errors import ConfigurationError, InternalError, JobError
 from worker_comfyui.job_run import JobRun, Surroundings
+from worker_comfyui.media import decoding
 from worker_comfyui.redaction import Redactor, secrets_of
 from worker_comfyui.request import parse as request
 from worker_comfyui.stop import JobCancelled, Stop
@@ -40,6 +41,7 @@ class Worker:
         self._settings = settings
         self._supervisor = supervisor
         self._redactor = redactor
+        decoding.prepare()
         bucket = Bucket.from_settings(settings)
         if bucket:
             bucket.prepare()

@@ -73,7 +73,7 @@ def sent(tmp_path: Path) -> Sent:
         made = []
         for name, data in files:
             path = write(tmp_path / f"sent-{name.rpartition('/')[2][:50]}", data)
-            made.append(FetchedInput(name, path, "image", ""))
+            made.append(FetchedInput(name, path, "images", ""))
         return made
 
     return make

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from worker_comfyui.errors import DeliveryFailed, InvalidRequest, ResultTooLarge
 from worker_comfyui.job import OutputOptions
 from worker_comfyui.media.media_types import KINDS, UNKNOWN
 from worker_comfyui.media.output_file import OutputFile
-from worker_comfyui.stop import JobCancelled
+from worker_comfyui.stop import Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Delivery:
         job_id: For the keys in the bucket.
         job_folder: The folder that the worker put before the caller's own; it is taken off again.
         limit_bytes: How large the lists may be as JSON.
-        cancelled: Whether to stop.
+        stop: Ends it.
     """
 
     options: OutputOptions
@@ -61,7 +61,7 @@ class Delivery:
     job_id: str
     job_folder: str
     limit_bytes: int
-    cancelled: Callable[[], bool]
+    stop: Stop
 
     def deliver(self, fetched: Sequence[OutputFile]) -> Delivered:
         """Convert files as asked, and put them into lists or into the bucket.
@@ -74,16 +74,16 @@ class Delivery:
             ResultTooLarge: too large to be inline, and there is no bucket.
             DeliveryFailed: too large to be inline, and the bucket did not take it.
             DiskFull: there is no space for a converted image.
-            JobCancelled: `cancelled` became true.
+            JobCancelled, TimedOut: as `stop` says.
         """
         check(self.options, self.bucket)
         warnings: list[str] = []
         files: list[OutputFile] = []
         with disk_errors():
             for one in fetched:
-                self._check_cancelled()
+                self.stop.check()
                 own = replace(one, subfolder=_without(one.subfolder, self.job_folder))
-                files.append(prepared(own, self.options, warnings))
+                files.append(prepared(own, self.options, warnings, self.stop))
         make_names_unique(files)
         failure = None
         if self.bucket is not None:
@@ -102,10 +102,6 @@ class Delivery:
             warnings.append(f"{failure}; returned inline instead: {inline}")
         return Delivered(self._lists(files), warnings)
 
-    def _check_cancelled(self) -> None:
-        if self.cancelled():
-            raise JobCancelled
-
     def _upload(self, bucket: Bucket, files: Sequence[OutputFile]) -> str | None:
         """Upload files and note their URLs; return why some were not taken."""
         uploads = [
@@ -115,7 +111,7 @@ class Delivery:
             for f in files
         ]
         failure = None
-        for file, result in zip(files, bucket.upload(uploads, self.cancelled), strict=True):
+        for file, result in zip(files, bucket.upload(uploads, self.stop), strict=True):
             if isinstance(result, UploadFailed):
                 failure = failure or result.reason
             else:
@@ -125,7 +121,7 @@ class Delivery:
     def _lists(self, files: Iterable[OutputFile]) -> dict[str, list[dict[str, Any]]]:
         lists: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
         for file in files:
-            self._check_cancelled()
+            self.stop.check()
             data = items.base64(file.copy) if file.url is None else file.url
             lists[file.kind].append(items.item(file, data))
         return {kind: listed for kind, listed in lists.items() if listed}

@@ -80,6 +80,12 @@ def bounded(stop: Stop, *, max_received: float = float("inf")) -> Iterator[None]
         _bounds.reset(token)
 
 
+def stop_in_use() -> Stop | None:
+    """Return the stop that bounds this thread's connections; None: nothing does."""
+    bounds = _bounds.get()
+    return bounds.stop if bounds else None
+
+
 class _Patient(socket.socket):
     """Cuts every wait into ticks. The timeout that was set is kept, as a sum of them."""
 
@@ -157,9 +163,7 @@ def connect(
         NotPublic: an address of the host is not public.
         OSError: unknown name, or no address answers; TimeoutError is one of them.
     """
-    bounds = _bounds.get()
-    stop = bounds.stop if bounds else None
-    addresses = resolve(host, port, allow_private=allow_private, stop=stop)
+    addresses = resolve(host, port, allow_private=allow_private, stop=stop_in_use())
     failure = OSError(f"the host {host[:255]} has no address")
     for address in addresses:
         try:
@@ -269,7 +273,7 @@ def reason(error: BaseException) -> str:
         return "did not answer in time"
     if isinstance(error, IncompleteRead) or "IncompleteRead" in str(error):
         return "ended early: not all of it came"
-    return f"broke off the connection: {_innermost(error)}"
+    return f"closed the connection: {_innermost(error)}"
 
 
 def is_transient(error: BaseException) -> bool:

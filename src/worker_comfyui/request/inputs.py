@@ -11,14 +11,32 @@ from pathlib import Path
 from worker_comfyui.config import Settings
 from worker_comfyui.errors import InputTooLarge, InvalidRequest, JobError
 from worker_comfyui.job import FetchedInput, InputFile
-from worker_comfyui.media.images import MAX_FRAMES, READABLE, describe, is_intact
+from worker_comfyui.media import decoding
+from worker_comfyui.media.image_info import MAX_FRAMES, READABLE, DecodingRefused
+from worker_comfyui.media.media_types import HEAD_BYTES, by_content, by_name, kind_of
 from worker_comfyui.request import written_data
 from worker_comfyui.request.download import Limits, download
 from worker_comfyui.request.sink import Budget, Sink
 from worker_comfyui.stop import JobCancelled, Stop
+from worker_comfyui.strict import cut
 
 MEGA = 1_000_000
 READERS = 4
+LOAD_IMAGE_TYPES = frozenset(
+    {
+        "image/png",
+        "image/apng",
+        "image/jpeg",
+        "image/webp",
+        "image/gif",
+        "image/bmp",
+        "image/tiff",
+        "image/avif",
+        "image/jp2",
+        "image/vnd.microsoft.icon",
+    }
+)
+"""What is checked as an image. Others (EXR, HDR, PSD) have loaders of their own."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30})://")
 
@@ -90,12 +108,15 @@ def _fetch(
             if not sink.size:
                 raise InvalidRequest("is empty")
         stop.check()
-        if file.field == "image":
-            _check_image(path, settings)
+        warning = None
+        if file.group == "images" and _is_for_load_image(file.name, path):
+            warning = _check_image(path, settings, stop)
     except JobError as error:
         stop.check()
         raise type(error).at(f"{file.place}.{file.field}", error.message) from error
-    return FetchedInput(file.name, path, file.field, sink.sha256)
+    if warning:
+        warning = f"{file.place}.{file.field} ({cut(file.name)}): {warning}"
+    return FetchedInput(file.name, path, file.group, sink.sha256, warning)
 
 
 def _write(source: str, sink: Sink, settings: Settings, stop: Stop) -> None:
@@ -109,10 +130,23 @@ def _write(source: str, sink: Sink, settings: Settings, stop: Stop) -> None:
         raise InvalidRequest(f"{written_data.FORMS}; {scheme[1]} is not allowed")
 
 
-def _check_image(path: Path, settings: Settings) -> None:
-    """Check that ComfyUI's LoadImage can be given this file; only headers are read."""
+def _is_for_load_image(name: str, path: Path) -> bool:
+    """Tell an image from what other loaders take: `images` is the existing worker's only upload."""
+    media_type = by_name(name)
+    if media_type is not None:
+        return media_type in LOAD_IMAGE_TYPES
+    with path.open("rb") as file:
+        media_type = by_content(file.read(HEAD_BYTES))
+    return media_type is None or media_type in LOAD_IMAGE_TYPES
+
+
+def _check_image(path: Path, settings: Settings, stop: Stop) -> str | None:
+    """Check that ComfyUI's LoadImage can be given this file; return what is odd about it."""
     limit = int(settings.max_input_megapixels * MEGA)
-    info = describe(path, max_pixels=limit)
+    try:
+        info, state = decoding.check(path, limit, stop)
+    except DecodingRefused as error:
+        raise InputTooLarge(f"is an image that {error}") from None
     if info is None:
         raise InvalidRequest(_no_image(path))
     if info.pixels > limit or info.frames > MAX_FRAMES:
@@ -122,13 +156,20 @@ def _check_image(path: Path, settings: Settings) -> None:
             f"{settings.max_input_megapixels:g} megapixels (MAX_INPUT_MEGAPIXELS) "
             f"or {MAX_FRAMES} frames"
         )
-    if not is_intact(path):
+    if state == "damaged":
         raise InvalidRequest("is an image, but it is cut off or damaged")
+    if state == "cut":
+        return "the image is cut off; ComfyUI leaves what is missing of the picture blank"
+    return None
 
 
 def _no_image(path: Path) -> str:
     with path.open("rb") as file:
-        start = file.read(200).lstrip().lower()
+        head = file.read(200)
+    media_type = by_content(head)
+    if media_type and kind_of(media_type) in {"videos", "audio"}:
+        return f"is {media_type}, not an image; give it a name that says so"
+    start = head.lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
         return "is a web page, not an image; use the address of the image itself"
     return (

@@ -21,7 +21,7 @@ from worker_comfyui.hosts.bucket_location import locate
 from worker_comfyui.job import OutputOptions
 from worker_comfyui.media.media_types import by_name, kind_of
 from worker_comfyui.media.output_file import OutputFile
-from worker_comfyui.stop import JobCancelled
+from worker_comfyui.stop import JobCancelled, Stop
 
 DELIVERY = Delivery(
     OutputOptions(),
@@ -29,7 +29,7 @@ DELIVERY = Delivery(
     job_id="job-1",
     job_folder="job-abc",
     limit_bytes=20_000_000,
-    cancelled=lambda: False,
+    stop=Stop(lambda: False),
 )
 
 
@@ -74,7 +74,7 @@ def server(tmp_path: Path) -> Iterator[S3Server]:
 
 
 def bucket_at(url: str, secret: str = SECRET_KEY) -> Bucket:
-    location = locate(url, "results", None)
+    location = locate(url, "results", None, called="BUCKET_NAME")
     return Bucket(location, Secret(ACCESS_KEY), Secret(secret), read_timeout_s=20, attempts=2)
 
 
@@ -222,7 +222,7 @@ def test_a_full_disk_while_converting_is_its_own_error(folder: Folder) -> None:
 
 def test_a_cancelled_delivery_ends(folder: Folder) -> None:
     with pytest.raises(JobCancelled):
-        replace(DELIVERY, cancelled=lambda: True).deliver([folder.add("a.png", red())])
+        replace(DELIVERY, stop=Stop(lambda: True)).deliver([folder.add("a.png", red())])
 
 
 def test_a_result_above_the_limit_without_a_bucket_names_sizes_and_ways_out(
