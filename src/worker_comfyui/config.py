@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from worker_comfyui.errors import ConfigurationError
+from worker_comfyui.hosts.bucket_location import Location, locate
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +258,12 @@ class Settings:
         "Largest input file, in MB (1,000,000 bytes), however it is sent.",
         default=100.0,
     )
+    max_inputs_mb: float = variable(
+        "MAX_INPUTS_MB",
+        number(0.001),
+        "All input files of a job together, in MB.",
+        default=1000.0,
+    )
     max_input_megapixels: float = variable(
         "MAX_INPUT_MEGAPIXELS",
         number(0.001),
@@ -359,9 +366,26 @@ class Settings:
             except ValueError as error:
                 problems.append(f"{name} {error}{_shown(setting, text)}")
         problems += _contradictions(present)
+        settings = cls(**values)
+        try:
+            settings.bucket_location()
+        except ValueError as error:
+            problems.append(f"BUCKET_ENDPOINT_URL {error}")
         if problems:
             raise ConfigurationError("; ".join(problems))
-        return cls(**values)
+        return settings
+
+    def bucket_location(self) -> Location | None:
+        """Find out where the worker's bucket is; None: there is none.
+
+        Raises:
+            ValueError: the address and the name do not lead to one bucket.
+        """
+        if self.bucket_endpoint_url is None:
+            return None
+        return locate(
+            self.bucket_endpoint_url, self.bucket_name, self.bucket_region, called="BUCKET_NAME"
+        )
 
     def secrets(self) -> list[str]:
         """List the texts that must never be printed."""
@@ -388,8 +412,9 @@ def _shown(setting: Field[Any], text: str) -> str:
 def _contradictions(present: set[str]) -> list[str]:
     """Find what is missing for uploads: some variables of the bucket alone are no bucket."""
     needed = ("BUCKET_ENDPOINT_URL", "BUCKET_ACCESS_KEY_ID", "BUCKET_SECRET_ACCESS_KEY")
-    optional = ("BUCKET_NAME", "BUCKET_PUBLIC_URL")
-    given = [name for name in needed + optional if name in present]
+    # The existing worker does nothing with keys alone, and neither does this one.
+    telling = ("BUCKET_ENDPOINT_URL", "BUCKET_NAME", "BUCKET_PUBLIC_URL")
+    given = [name for name in telling if name in present]
     missing = [name for name in needed if name not in present]
     if given and missing:
         return [f"{' and '.join(missing)} must be set as well, since {given[0]} is"]

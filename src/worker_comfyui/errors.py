@@ -31,7 +31,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 Detail = dict[str, Any]
 """One problem: always `message`; `path` in the request, or `node_id`, `class_type`, `input`."""
@@ -88,6 +88,11 @@ class JobError(WorkerError):
             result["details"] = self.details
         return result
 
+    @classmethod
+    def at(cls, path: str, message: str) -> Self:
+        """Make the error of one field of the request, which both sentence and details name."""
+        return cls(f"{path}: {message}", [{"path": path, "message": message}])
+
 
 class InvalidRequest(JobError):
     """A field of the request is missing, unknown or has a value that cannot be used."""
@@ -107,7 +112,10 @@ class InputTooLarge(JobError):
     """An input file has more bytes, or an input image more pixels, than the worker accepts."""
 
     code = "INPUT_TOO_LARGE"
-    hint = "Send a smaller file, or raise MAX_INPUT_MB or MAX_INPUT_MEGAPIXELS on the endpoint."
+    hint = (
+        "Send smaller or fewer files, or raise MAX_INPUT_MB, MAX_INPUTS_MB or MAX_INPUT_MEGAPIXELS "
+        "on the endpoint."
+    )
 
 
 class InputUnavailable(JobError):
@@ -203,21 +211,6 @@ class DiskFull(JobError):
     retryable = True
 
 
-@contextmanager
-def disk_errors() -> Iterator[None]:
-    """Turn a full disk into its own error.
-
-    Raises:
-        DiskFull: the block wrote to a disk that is full.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise DiskFull("no space is left on the worker's disk for the job's files") from error
-        raise
-
-
 class InternalError(JobError):
     """The worker met a situation that it does not know; this is a defect of the worker."""
 
@@ -242,6 +235,21 @@ class ComfyStartFailed(StartError):
 
     code = "COMFYUI_START_FAILED"
     hint = "The message has the last lines of ComfyUI's log."
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Turn a full disk into its own error.
+
+    Raises:
+        DiskFull: the block wrote to a disk that is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DiskFull("no space is left on the worker's disk for the job's files") from error
+        raise
 
 
 def public_errors() -> Iterator[type[WorkerError]]:

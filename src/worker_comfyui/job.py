@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from worker_comfyui.config import Secret
@@ -16,21 +17,47 @@ def is_link(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
 
 
+Group = Literal["images", "files"]
+Field = Literal["image", "data", "url"]
+"""Where the content of a file may stand in the request."""
+
+
 @dataclass(frozen=True, slots=True)
 class InputFile:
     """A file that the workflow's loaders read.
 
     Attributes:
-        path: Its place in the request, for messages: `images[0]` or `files[2]`.
-        field: The field that has the data, for messages: `image` or `data`.
+        place: Its place in the request, for messages: `images[0]` or `files[2]`.
+        group: The list that it came in.
+        field: The field that has the data, for messages.
         name: The name under which loaders find it: `photo.png` or `folder/photo.png`.
         source: base64, a data URI, or an http(s) URL.
     """
 
-    path: str
-    field: Literal["image", "data"]
+    place: str
+    group: Group
+    field: Field
     name: str
     source: str
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedInput:
+    """A file of the request, on this machine.
+
+    Attributes:
+        name: The name under which loaders find it.
+        path: Where it is.
+        group: The list that it came in.
+        sha256: Of its content, in hexadecimal.
+        warning: What is not as it should be, a sentence for `errors`; None: nothing.
+    """
+
+    name: str
+    path: Path
+    group: Group
+    sha256: str
+    warning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +102,7 @@ class Job:
         timeout_s: The job's own deadline in seconds, or None.
         s3_config: The caller's bucket, or None.
         extra_data: Goes to ComfyUI beside the workflow, as its editor sends it.
+        warnings: What is odd about the request, sentences for `errors`.
     """
 
     id: str
@@ -85,3 +113,4 @@ class Job:
     timeout_s: float | None = None
     s3_config: S3Config | None = None
     extra_data: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()

@@ -11,6 +11,8 @@ from typing import Any
 
 MAX_INTEGER_BITS = 10_000
 """Python refuses to write longer integers as text, and few readers take them."""
+MAX_TEXT = 80
+"""Characters of a name or value that somebody sent, where a message quotes it."""
 
 
 def clean(value: Any) -> Any:
@@ -31,6 +33,14 @@ def clean(value: Any) -> Any:
     if text.isascii():
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def cut(text: str, limit: int = MAX_TEXT) -> str:
+    """Make a text from outside fit for a message: short, and without unprintable characters."""
+    shown = text if len(text) <= limit else f"{text[: limit - 3]}..."
+    if shown.isprintable():
+        return shown
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
 
 
 def _is_writable(number: float) -> bool:

@@ -14,6 +14,7 @@ from worker_comfyui.comfyui.tracking import Update
 from worker_comfyui.config import Settings
 from worker_comfyui.delivery.bucket import Bucket
 from worker_comfyui.errors import ConfigurationError, InternalError, JobError
+from worker_comfyui.media import decoding
 from worker_comfyui.redaction import Redactor, secrets_of
 from worker_comfyui.request import parse as request
 from worker_comfyui.run.context import JobContext, Shared
@@ -42,6 +43,7 @@ class Worker:
         self._settings = settings
         self._supervisor = supervisor
         self._redactor = redactor
+        decoding.prepare()
         bucket = Bucket.from_settings(settings)
         if bucket:
             bucket.prepare()

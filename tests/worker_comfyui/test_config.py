@@ -131,14 +131,14 @@ def test_every_problem_is_reported_at_once() -> None:
         REFRESH_WORKER="maybe",
         WORKER_CONCURRENCY="none",
         COMFY_HOST="nowhere",
-        BUCKET_ACCESS_KEY_ID="AKIAIOSFODNN7EXAMPLE",
+        BUCKET_NAME="results",
     )
     for name in ("REFRESH_WORKER", "WORKER_CONCURRENCY", "COMFY_HOST", "BUCKET_ENDPOINT_URL"):
         assert name in message
     assert message.count(";") == 3
 
 
-@pytest.mark.parametrize("left_out", BUCKET)
+@pytest.mark.parametrize("left_out", [name for name in BUCKET if "KEY" in name])
 def test_a_bucket_with_a_part_missing_is_refused(left_out: str) -> None:
     message = refusal(**{name: text for name, text in BUCKET.items() if name != left_out})
     assert f"{left_out} must be set as well" in message
@@ -148,6 +148,20 @@ def test_a_bucket_with_a_part_missing_is_refused(left_out: str) -> None:
 def test_a_bucket_s_name_alone_is_no_bucket(alone: str) -> None:
     message = refusal(**{alone: "https://cdn.example.com"})
     assert " and ".join(BUCKET) in message
+
+
+def test_keys_alone_are_no_bucket_as_for_the_existing_worker() -> None:
+    settings = Settings.from_env({name: BUCKET[name] for name in BUCKET if "KEY" in name})
+    assert settings.bucket_location() is None
+
+
+def test_an_address_without_a_bucket_is_reported_with_all_the_rest() -> None:
+    address = "https://s3.eu-west-1.amazonaws.com"
+    message = refusal(**{**BUCKET, "BUCKET_ENDPOINT_URL": address, "REFRESH_WORKER": "maybe"})
+    assert "REFRESH_WORKER must be" in message
+    assert (
+        "BUCKET_ENDPOINT_URL does not contain the bucket's name; give it as BUCKET_NAME" in message
+    )
 
 
 def test_a_wrong_bucket_address_is_not_called_missing_as_well() -> None:

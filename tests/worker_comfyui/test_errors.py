@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 
 import pytest
 
 from worker_comfyui import errors
-from worker_comfyui.errors import JobError, StartError, WorkerError, public_errors
+from worker_comfyui.errors import (
+    DiskFull,
+    InvalidRequest,
+    JobError,
+    StartError,
+    WorkerError,
+    disk_errors,
+    public_errors,
+)
 
 TABLE = list(public_errors())
 JOB_ERRORS = [error for error in TABLE if issubclass(error, JobError)]
@@ -84,3 +94,20 @@ def test_an_error_without_details_has_none_in_its_result() -> None:
 
 def test_an_error_says_its_code_and_its_message() -> None:
     assert str(errors.ConfigurationError("X is wrong")) == "CONFIGURATION_ERROR: X is wrong"
+
+
+def test_an_error_of_one_field_names_it_twice() -> None:
+    error = InvalidRequest.at("images[0].name", "is missing")
+    assert error.message == "images[0].name: is missing"
+    assert error.details == [{"path": "images[0].name", "message": "is missing"}]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_both_ways_of_being_full_are_told(number: int) -> None:
+    with pytest.raises(DiskFull), disk_errors():
+        raise OSError(number, os.strerror(number))
+
+
+def test_other_errors_of_the_disk_come_through() -> None:
+    with pytest.raises(PermissionError), disk_errors():
+        raise PermissionError(errno.EACCES, "no")

@@ -39,12 +39,18 @@ class NodeClasses:
         return self._known[class_type]
 
     def output_nodes(self, workflow: Workflow) -> list[str]:
-        """Return the nodes that save or show something."""
-        return [
-            node_id
-            for node_id, node in workflow.items()
-            if (self.get(node["class_type"]) or {}).get("output_node") is True
-        ]
+        """Return the nodes that save or show something; none where a class is unknown.
+
+        ComfyUI refuses the workflow then, and nobody asks for thousands of made-up classes.
+        """
+        found = []
+        for node_id, node in workflow.items():
+            described = self.get(node["class_type"])
+            if described is None:
+                return []
+            if described.get("output_node") is True:
+                found.append(node_id)
+        return found
 
 
 def inputs_of(node_class: NodeClass) -> Iterator[tuple[str, Any]]:

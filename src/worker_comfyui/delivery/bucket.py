@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import queue
+import logging
 import re
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from worker_comfyui.config import Secret, Settings
-from worker_comfyui.delivery.bucket_location import Location, locate
-from worker_comfyui.errors import ConfigurationError, InputUnavailable, InvalidRequest
+from worker_comfyui.errors import InvalidRequest
+from worker_comfyui.hosts.bucket_location import Location, locate
+from worker_comfyui.hosts.public import NotPublic, resolve
 from worker_comfyui.job import S3Config
-from worker_comfyui.request.download import resolve
-from worker_comfyui.stop import JobCancelled
+from worker_comfyui.stop import Stop
 
 if TYPE_CHECKING:
     from worker_comfyui.delivery.s3 import S3
 
+log = logging.getLogger(__name__)
+
 PARALLEL_UPLOADS = 4
-_POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Bucket:
         prefix: Folder in the bucket for everything.
         url_expiry_s: Seconds for which a presigned URL is valid.
         public_url: Base address for permanent URLs, instead of presigned ones.
+        allow_private: Whether its address may be a private one.
         read_timeout_s: Seconds of silence after which an attempt counts as failed.
         attempts: How often each request is tried.
     """
@@ -63,41 +65,33 @@ class Bucket:
     prefix: str = ""
     url_expiry_s: int = 604800
     public_url: str | None = None
-    read_timeout_s: float = 60.0
+    allow_private: bool = True
+    read_timeout_s: float = 30.0
     attempts: int = 4
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Bucket | None:
-        """Make the worker's bucket; None: none is configured.
-
-        Raises:
-            ConfigurationError: the address and the name do not lead to one bucket.
-        """
-        if not (
-            settings.bucket_endpoint_url
-            and settings.bucket_access_key_id
-            and settings.bucket_secret_access_key
-        ):
+        """Make the worker's bucket; None: none is configured."""
+        location = settings.bucket_location()
+        access_key, secret_key = settings.bucket_access_key_id, settings.bucket_secret_access_key
+        if location is None or access_key is None or secret_key is None:
+            if access_key or secret_key:
+                log.warning(
+                    "there are keys for a bucket, but no BUCKET_ENDPOINT_URL: "
+                    "files are returned inline"
+                )
             return None
-        try:
-            location = locate(
-                settings.bucket_endpoint_url, settings.bucket_name, settings.bucket_region
-            )
-        except ValueError as error:
-            raise ConfigurationError(
-                f"BUCKET_ENDPOINT_URL {error} (BUCKET_NAME is the bucket's name)"
-            ) from None
         return cls(
             location,
-            settings.bucket_access_key_id,
-            settings.bucket_secret_access_key,
+            access_key,
+            secret_key,
             prefix=settings.bucket_prefix,
             url_expiry_s=settings.bucket_url_expiry_s,
             public_url=settings.bucket_public_url,
         )
 
     @classmethod
-    def from_s3_config(cls, config: S3Config, settings: Settings) -> Bucket:
+    def from_s3_config(cls, config: S3Config, settings: Settings, stop: Stop) -> Bucket:
         """Make the caller's bucket. The worker's prefix and public address are not for it.
 
         Its host must be public, as that of an input URL (ALLOW_PRIVATE_INPUT_URLS).
@@ -105,28 +99,35 @@ class Bucket:
         Raises:
             InvalidRequest: the address and the name do not lead to one bucket, or not to a
                 public host.
+            JobCancelled, TimedOut: as `stop` says.
         """
+        private = settings.allow_private_input_urls
         try:
-            location = locate(config.endpoint_url, config.bucket_name, None)
+            location = locate(
+                config.endpoint_url, config.bucket_name, None, called="`s3Config.bucketName`"
+            )
             parts = urlsplit(location.endpoint)
             port = parts.port or (443 if parts.scheme == "https" else 80)
-            resolve(parts.hostname or "", port, allow_private=settings.allow_private_input_urls)
-        except ValueError as error:
-            message = f"{error} (`s3Config.bucketName` is the bucket's name)"
-        except (InputUnavailable, InvalidRequest) as error:
-            message = error.message
-        else:
-            return cls(
+            # Told here, before any work; what counts is the same check when it is connected to.
+            resolve(parts.hostname or "", port, allow_private=private, stop=stop)
+            bucket = cls(
                 location,
                 config.access_id,
                 config.access_secret,
                 url_expiry_s=settings.bucket_url_expiry_s,
+                allow_private=private,
             )
-        path = "s3Config.endpointUrl"
-        raise InvalidRequest(f"{path}: {message}", [{"path": path, "message": message}])
+            bucket.prepare()
+        except (ValueError, OSError, NotPublic) as error:
+            raise InvalidRequest.at("s3Config.endpointUrl", str(error)) from None
+        return bucket
 
     def prepare(self) -> None:
-        """Import and set up boto3, which takes half a second that no job should wait for."""
+        """Import and set up boto3, which takes half a second that no job should wait for.
+
+        Raises:
+            ValueError: boto3 does not take the address.
+        """
         _ = self._service
 
     def key(self, job_id: str, subfolder: str, filename: str) -> str:
@@ -141,32 +142,33 @@ class Bucket:
             return f"{self.public_url}/{quote(key)}"
         return self._service.presigned_url(key, self.url_expiry_s)
 
-    def upload(
-        self, uploads: Sequence[Upload], cancelled: Callable[[], bool]
-    ) -> list[str | UploadFailed]:
+    def upload(self, uploads: Sequence[Upload], stop: Stop) -> list[str | UploadFailed]:
         """Upload files, several at a time; return for each its URL or why it failed.
 
         A file has a URL only if the service confirmed all of it. Once one file failed, after its
         retries, no further one is begun: the same would happen to it.
 
         Raises:
-            JobCancelled: `cancelled` became true; what is under way ends by itself.
+            JobCancelled, TimedOut: as `stop` says; nothing goes on after it.
             OSError: a file cannot be read.
         """
-        batch = _Batch(self, self._service, uploads)
-        threads = [
-            threading.Thread(target=batch.work, name="upload", daemon=True)
-            for _ in range(min(PARALLEL_UPLOADS, len(uploads)))
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(_POLL_S)
-                if cancelled():
-                    batch.stopped.set()
-                    raise JobCancelled
-        return batch.outcome()
+        if not uploads:
+            return []
+        failed = _FirstFailure()
+        with ThreadPoolExecutor(
+            min(PARALLEL_UPLOADS, len(uploads)), thread_name_prefix="upload"
+        ) as pool:
+            return list(pool.map(lambda upload: self._one(upload, stop, failed), uploads))
+
+    def _one(self, upload: Upload, stop: Stop, failed: _FirstFailure) -> str | UploadFailed:
+        stop.check()
+        if failed.seen:
+            return failed.seen
+        reason = self._service.put(upload.path, upload.key, upload.media_type, stop)
+        if reason is None:
+            return self.url(upload.key)
+        failed.seen = UploadFailed(reason)
+        return failed.seen
 
     @cached_property
     def _service(self) -> S3:
@@ -175,48 +177,15 @@ class Bucket:
 
         return S3(
             self.location,
-            self.access_key,
-            self.secret_key,
+            (self.access_key, self.secret_key),
             read_timeout_s=self.read_timeout_s,
             attempts=self.attempts,
+            allow_private=self.allow_private,
         )
 
 
-class _Batch:
-    """Uploads that share a fate: the first failure ends the taking of new ones."""
+@dataclass(slots=True)
+class _FirstFailure:
+    """What files share that are uploaded together: when one fails, no further one is begun."""
 
-    def __init__(self, bucket: Bucket, service: S3, uploads: Sequence[Upload]) -> None:
-        self.stopped = threading.Event()
-        self._bucket = bucket
-        self._service = service
-        self._uploads = uploads
-        self._results: list[str | UploadFailed | None] = [None] * len(uploads)
-        self._failure: UploadFailed | None = None
-        self._error: Exception | None = None
-        self._waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-        for index in range(len(uploads)):
-            self._waiting.put(index)
-
-    def work(self) -> None:
-        while not (self._failure or self._error or self.stopped.is_set()):
-            try:
-                index = self._waiting.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                self._results[index] = self._one(self._uploads[index])
-            except Exception as error:  # noqa: BLE001 - the thread that waits raises it
-                self._error = error
-
-    def _one(self, upload: Upload) -> str | UploadFailed:
-        reason = self._service.put(upload.path, upload.key, upload.media_type, self.stopped)
-        if reason is None:
-            return self._bucket.url(upload.key)
-        self._failure = UploadFailed(reason)
-        return self._failure
-
-    def outcome(self) -> list[str | UploadFailed]:
-        if self._error is not None:
-            raise self._error
-        skipped = self._failure or UploadFailed("the upload was stopped")
-        return [skipped if result is None else result for result in self._results]
+    seen: UploadFailed | None = None

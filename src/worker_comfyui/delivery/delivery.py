@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from worker_comfyui.errors import DeliveryFailed, InvalidRequest, ResultTooLarge
 from worker_comfyui.job import OutputOptions
 from worker_comfyui.media.media_types import KINDS, UNKNOWN
 from worker_comfyui.media.output_file import OutputFile
-from worker_comfyui.stop import JobCancelled
+from worker_comfyui.stop import Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,11 @@ def check(options: OutputOptions, bucket: Bucket | None) -> None:
         InvalidRequest: `s3` is asked for, but there is no bucket.
     """
     if options.delivery == "s3" and bucket is None:
-        path = "output.delivery"
-        message = (
+        raise InvalidRequest.at(
+            "output.delivery",
             '"s3" needs a bucket, and this endpoint has none: '
-            "set BUCKET_ENDPOINT_URL and its keys, or send `s3Config`"
+            "set BUCKET_ENDPOINT_URL and its keys, or send `s3Config`",
         )
-        raise InvalidRequest(f"{path}: {message}", [{"path": path, "message": message}])
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +52,14 @@ class Delivery:
         bucket: Where files are uploaded; None: nowhere.
         job_id: For the keys in the bucket.
         limit_bytes: How large the lists may be as JSON.
-        cancelled: Whether to stop.
+        stop: Ends it.
     """
 
     options: OutputOptions
     bucket: Bucket | None
     job_id: str
     limit_bytes: int
-    cancelled: Callable[[], bool]
+    stop: Stop
 
     def deliver(self, fetched: Sequence[OutputFile]) -> Delivered:
         """Convert files as asked, and put them into lists or into the bucket.
@@ -73,15 +72,15 @@ class Delivery:
             ResultTooLarge: too large to be inline, and there is no bucket.
             DeliveryFailed: too large to be inline, and the bucket did not take it.
             DiskFull: there is no space for a converted image.
-            JobCancelled: `cancelled` became true.
+            JobCancelled, TimedOut: as `stop` says.
         """
         check(self.options, self.bucket)
         warnings: list[str] = []
         files: list[OutputFile] = []
         with disk_errors():
             for one in fetched:
-                self._check_cancelled()
-                files.append(prepared(replace(one), self.options, warnings))
+                self.stop.check()
+                files.append(prepared(replace(one), self.options, warnings, self.stop))
         make_names_unique(files)
         failure = None
         if self.bucket is not None:
@@ -100,10 +99,6 @@ class Delivery:
             warnings.append(f"{failure}; returned inline instead: {inline}")
         return Delivered(self._lists(files), warnings)
 
-    def _check_cancelled(self) -> None:
-        if self.cancelled():
-            raise JobCancelled
-
     def _upload(self, bucket: Bucket, files: Sequence[OutputFile]) -> str | None:
         """Upload files and note their URLs; return why some were not taken."""
         uploads = [
@@ -113,7 +108,7 @@ class Delivery:
             for f in files
         ]
         failure = None
-        for file, result in zip(files, bucket.upload(uploads, self.cancelled), strict=True):
+        for file, result in zip(files, bucket.upload(uploads, self.stop), strict=True):
             if isinstance(result, UploadFailed):
                 failure = failure or result.reason
             else:
@@ -123,7 +118,7 @@ class Delivery:
     def _lists(self, files: Iterable[OutputFile]) -> dict[str, list[dict[str, Any]]]:
         lists: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
         for file in files:
-            self._check_cancelled()
+            self.stop.check()
             data = items.base64(file.copy) if file.url is None else file.url
             lists[file.kind].append(items.item(file, data))
         return {kind: listed for kind, listed in lists.items() if listed}

@@ -5,21 +5,25 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from worker_comfyui.job import OutputOptions
-from worker_comfyui.media.images import ConversionError, convert, describe
+from worker_comfyui.media import decoding
+from worker_comfyui.media.image_info import ConversionError, DecodingRefused, ImageInfo
 from worker_comfyui.media.media_types import HEAD_BYTES, by_content, kind_of
 from worker_comfyui.media.output_file import OutputFile
+from worker_comfyui.stop import Stop
 
 
-def prepared(file: OutputFile, options: OutputOptions, warnings: list[str]) -> OutputFile:
+def prepared(
+    file: OutputFile, options: OutputOptions, warnings: list[str], stop: Stop
+) -> OutputFile:
     """Describe one file and convert it as asked; what did not go well is put into `warnings`."""
-    file = _described(file)
+    file = _described(file, stop)
     if file.kind != "images":
         return file
     try:
-        converted = convert(file.copy, options)
+        converted = decoding.convert(file.copy, options, stop)
     except ConversionError as error:
         warnings.append(f"{file.name} could not be converted and is returned as it is: {error}")
         return file
@@ -27,7 +31,7 @@ def prepared(file: OutputFile, options: OutputOptions, warnings: list[str]) -> O
         return file
     if converted.note:
         warnings.append(f"{file.name}: {converted.note}")
-    info = describe(converted.path)
+    info = converted.info
     return replace(
         file,
         path=converted.path,
@@ -49,14 +53,21 @@ def make_names_unique(files: Iterable[OutputFile]) -> None:
         taken.add(file.name)
 
 
-def _described(file: OutputFile) -> OutputFile:
+def _described(file: OutputFile, stop: Stop) -> OutputFile:
     media_type, kind = file.media_type, file.kind
     if media_type is None:
         with file.copy.open("rb") as stream:
             media_type = by_content(stream.read(HEAD_BYTES))
         kind = kind_of(media_type) if media_type else kind
-    info = describe(file.copy) if kind == "images" else None
+    info = _info(file.copy, stop) if kind == "images" else None
     return replace(file, kind=kind, media_type=info.media_type if info else media_type, info=info)
+
+
+def _info(path: Path, stop: Stop) -> ImageInfo | None:
+    try:
+        return decoding.describe(path, stop)
+    except DecodingRefused:
+        return None  # it is delivered all the same, without its size
 
 
 def _renamed(filename: str, extension: str) -> str:

@@ -1,17 +1,24 @@
-"""Still images: what they are, and converting them with Pillow."""
+"""Still images: what they are, and converting them with Pillow. Runs in `media.decoder` only."""
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+import mmap
 from io import SEEK_CUR, BytesIO
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from worker_comfyui.job import OutputOptions
-from worker_comfyui.media.image_info import ImageInfo
+from worker_comfyui.media.image_info import (
+    MAX_FRAMES,
+    READABLE,
+    ConversionError,
+    Converted,
+    ImageInfo,
+    State,
+)
 from worker_comfyui.media.image_metadata import (
     ORIENTATION_TAG,
     embedded,
@@ -21,11 +28,7 @@ from worker_comfyui.media.image_metadata import (
     strip,
 )
 
-READABLE = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO")
-"""Pillow's names of the formats that are recognised: those that need no outside program."""
-
 CONVERTIBLE = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
-MAX_FRAMES = 10_000
 JPEG_EXIF_BYTES = 65533
 _EXTENSIONS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
 
@@ -33,12 +36,15 @@ _EXTENSIONS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
 Image.MAX_IMAGE_PIXELS = None
 
 
-def describe(source: Path | BinaryIO, max_pixels: int | None = None) -> ImageInfo | None:
+def describe(source: Path, max_pixels: int | None = None) -> ImageInfo | None:
     """Read an image's headers, without decoding pixels; None: not a readable image.
 
     Args:
-        source: A file, or an open stream.
+        source: The file.
         max_pixels: Stop counting frames once they have more pixels than this.
+
+    Raises:
+        MemoryError: its reader needs more memory than this process may have.
     """
     try:
         with Image.open(source, formats=READABLE) as image:
@@ -46,20 +52,52 @@ def describe(source: Path | BinaryIO, max_pixels: int | None = None) -> ImageInf
             frames, pixels = _count(image, max_pixels)
             media_type = image.get_format_mimetype() or f"image/{(image.format or '').lower()}"
             return ImageInfo(media_type, width, height, frames, pixels)
+    except MemoryError:
+        raise
     except Exception:  # noqa: BLE001 - Pillow's readers raise anything on hostile data
         return None
 
 
-def is_intact(data: bytes) -> bool:
-    """Tell whether an image passes the checks that need no decoding."""
+def state(source: Path, media_type: str) -> State:
+    """Tell whether an image is whole, as far as that is seen without decoding it.
+
+    What is cut off is decoded as ComfyUI does it (0.3.64 node_helpers.py: a second attempt with
+    LOAD_TRUNCATED_IMAGES).
+    """
     try:
-        with Image.open(BytesIO(data), formats=READABLE) as image:
-            if image.format == "JPEG":
-                return b"\xff\xd9" in data
-            image.verify()
+        if _is_cut_off(source, media_type):
+            return _decodes_in_part(source)
+        if media_type != "image/jpeg":
+            with Image.open(source, formats=READABLE) as image:
+                image.verify()
+    except MemoryError:
+        raise
     except Exception:  # noqa: BLE001 - as above
-        return False
-    return True
+        return "damaged"
+    return "sound"
+
+
+def _is_cut_off(source: Path, media_type: str) -> bool:
+    with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if media_type == "image/jpeg":
+            return data.find(b"\xff\xd9") < 0
+        if media_type in {"image/png", "image/apng"}:
+            place = 8
+            while data[place + 4 : place + 8] != b"IEND":
+                place += 12 + int.from_bytes(data[place : place + 4])
+                if place > len(data) - 12:
+                    return True
+    return False
+
+
+def _decodes_in_part(source: Path) -> State:
+    ImageFile.LOAD_TRUNCATED_IMAGES = True
+    try:
+        with Image.open(source, formats=READABLE) as image:
+            image.load()
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
+    return "cut"
 
 
 def _count(image: Image.Image, max_pixels: int | None) -> tuple[int, int]:
@@ -114,25 +152,6 @@ def _skip_colours(stream: IO[bytes], flags: int) -> None:
         stream.seek(3 << (1 + (flags & 7)), SEEK_CUR)
 
 
-class ConversionError(Exception):
-    """An image could not be converted; the message says why, as part of a sentence."""
-
-
-@dataclass(frozen=True, slots=True)
-class Converted:
-    """A converted image.
-
-    Attributes:
-        path: The new file, beside the source.
-        extension: Such as `.jpg`.
-        note: What could not be carried over, as part of a sentence; None: nothing.
-    """
-
-    path: Path
-    extension: str
-    note: str | None = None
-
-
 def convert(source: Path, options: OutputOptions) -> Converted | None:
     """Convert a still image as the caller asked; None: it is left as it is.
 
@@ -177,7 +196,7 @@ def _convert(image: Image.Image, source: Path, options: OutputOptions) -> Conver
     extension = _EXTENSIONS[wanted]
     target = source.with_name(f"{source.name}{extension}")
     target.write_bytes(data)
-    return Converted(target, extension, note)
+    return Converted(target, extension, note, describe(target))
 
 
 def _encoded(image: Image.Image, wanted: str, options: OutputOptions) -> tuple[bytes, str | None]:

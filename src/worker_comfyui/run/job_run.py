@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-import threading
 import uuid
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,8 @@ from worker_comfyui import strict
 from worker_comfyui.comfyui.supervisor import Incarnation
 from worker_comfyui.delivery import delivery
 from worker_comfyui.delivery.bucket import Bucket
-from worker_comfyui.errors import ResultTooLarge, disk_errors
-from worker_comfyui.job import InputFile
+from worker_comfyui.errors import ResultTooLarge
+from worker_comfyui.job import FetchedInput
 from worker_comfyui.request import inputs
 from worker_comfyui.run.attempt import lookup
 from worker_comfyui.run.context import JobContext, Place
@@ -25,7 +23,6 @@ from worker_comfyui.run.stale_cache import run_again_where_files_are_gone
 from worker_comfyui.run.workspace import LocalWorkspace, RemoteWorkspace, Workspace, digest_of
 
 MEGA = 1_000_000
-READERS = 4
 
 
 def run_job(context: JobContext, limit_bytes: int) -> dict[str, Any]:
@@ -43,12 +40,14 @@ def run_job(context: JobContext, limit_bytes: int) -> dict[str, Any]:
         prefix=f"job-{uuid.uuid4().hex[:12]}-", ignore_cleanup_errors=True
     ) as folder:
         scratch = Path(folder)
-        files = _read_inputs(context, scratch)
+        (scratch / "inputs").mkdir()
+        files = inputs.fetch(job.files, scratch / "inputs", context.shared.settings, stop)
         stop.phase("wait")
         with context.shared.turns.turn(stop) as ends:
             stop.phase("execution")
             results = _execute(context, files, scratch, ends)
         stop.phase("delivery")
+        results.warnings[:0] = [*job.warnings, *(f.warning for f in files if f.warning)]
         result = _deliver(context, results, bucket, limit_bytes)
     return {**result, "timings": stop.timings}
 
@@ -56,38 +55,16 @@ def run_job(context: JobContext, limit_bytes: int) -> dict[str, Any]:
 def _bucket(context: JobContext) -> Bucket | None:
     """Return where files go, and see before any work that they can go there."""
     config, shared = context.job.s3_config, context.shared
-    bucket = Bucket.from_s3_config(config, shared.settings) if config else shared.bucket
+    bucket = shared.bucket
+    if config:
+        bucket = Bucket.from_s3_config(config, shared.settings, context.stop)
     delivery.check(context.job.output, bucket)
     return bucket
 
 
-def _read_inputs(context: JobContext, folder: Path) -> dict[str, Path]:
-    """Read the request's files into a folder; return where each is by its name."""
-    failed = threading.Event()
-    settings, stop = context.shared.settings, context.stop
-
-    def read(index: int, file: InputFile) -> tuple[str, Path]:
-        data = inputs.read(file, settings, lambda: failed.is_set() or stop.is_due())
-        if file.field == "image":
-            inputs.check_image(data, file, settings)
-        path = folder / f"input-{index}"
-        with disk_errors():
-            path.write_bytes(data)
-        return file.name, path
-
-    if not context.job.files:
-        return {}
-    with ThreadPoolExecutor(min(READERS, len(context.job.files))) as pool:
-        reading = [pool.submit(read, *pair) for pair in enumerate(context.job.files)]
-        ended, others = wait(reading, return_when=FIRST_EXCEPTION)
-        if others:  # one cannot be read: nobody needs the rest
-            failed.set()
-            pool.shutdown(cancel_futures=True)
-            reading = list(ended)
-    return dict(done.result() for done in reading)
-
-
-def _execute(context: JobContext, files: dict[str, Path], scratch: Path, ends: ExitStack) -> Made:
+def _execute(
+    context: JobContext, files: list[FetchedInput], scratch: Path, ends: ExitStack
+) -> Made:
     """Run the workflow on the ComfyUI of the turn."""
 
     def once(incarnation: Incarnation) -> Made:
@@ -99,11 +76,12 @@ def _execute(context: JobContext, files: dict[str, Path], scratch: Path, ends: E
         else:
             workspace = LocalWorkspace(incarnation.folders, scratch)
         ends.callback(workspace.close)
-        workspace.stage(files)
+        workspace.stage(paths)
         place = Place(link, workspace, contents, ends)
         return made(run_again_where_files_are_gone(context, place), lookup(context, place))
 
-    contents = {name: digest_of(path) for name, path in files.items()}
+    paths = {file.name: file.path for file in files}
+    contents = {name: digest_of(path) for name, path in paths.items()}
     return run_again_after_a_crash(once, context.shared.supervisor, context.stop)
 
 
@@ -125,7 +103,7 @@ def _deliver(
         bucket=bucket,
         job_id=context.job.id,
         limit_bytes=limit_bytes - text_bytes,
-        cancelled=context.stop.is_due,
+        stop=context.stop,
     ).deliver(results.files)
     result |= delivered.lists
     if not delivered.lists:  # as the existing worker says it

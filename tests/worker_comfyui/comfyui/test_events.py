@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from worker_comfyui.comfyui.events import (
     Event,
     NodesCached,
     NodeStarted,
+    Picture,
     Progress,
     parse,
 )
@@ -157,7 +159,11 @@ def test_progress_is_between_0_and_1_whatever_a_node_reports(
 @pytest.mark.parametrize(
     "unreadable",
     [
-        b"\x00\x00\x00\x01\x00\x00\x00\x01preview",
+        b"\x00\x00\x00\x01\x00\x00\x00\x03preview",
+        b"\x00\x00\x00\x03\x00\x00\x00\x01preview",
+        b"\x00\x00\x00\x04\x00\x00\x00\x02{}preview",
+        b"\x00\x00\x00\x04\xff\xff\xff\xff{}preview",
+        b"\x00\x00\x00",
         b"",
         "",
         "not json",
@@ -212,3 +218,32 @@ values = st.recursive(
 def test_no_frame_can_raise(kind: str, data: dict[str, Any]) -> None:
     event = parse(frame(kind, **data), ID)
     assert event is None or isinstance(event, Event)
+
+
+@pytest.mark.parametrize(("number", "media_type"), [(1, "image/jpeg"), (2, "image/png")])
+def test_a_picture_comes_with_its_media_type(number: int, media_type: str) -> None:
+    event = parse(struct.pack(">II", 1, number) + b"data", ID)
+    assert event == Picture(None, media_type, b"data")
+
+
+def test_a_picture_with_metadata_names_the_node_that_is_shown() -> None:
+    metadata = {
+        "node_id": "5.0",
+        "display_node_id": "5",
+        "prompt_id": ID,
+        "image_type": "image/png",
+    }
+    text = json.dumps(metadata).encode()
+    sent = struct.pack(">II", 4, len(text)) + text + b"data"
+    assert parse(sent, ID) == Picture("5", "image/png", b"data")
+    assert parse(sent, "of another prompt") is None
+
+
+def test_recorded_previews_are_pictures() -> None:
+    previews = [
+        event
+        for frame in transcript("progress_with_previews").frames
+        if isinstance(event := parse(frame, ID), Picture)
+    ]
+    assert previews
+    assert all(preview.media_type == "image/jpeg" for preview in previews)

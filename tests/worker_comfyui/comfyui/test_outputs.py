@@ -188,11 +188,57 @@ def test_texts_and_numbers_are_collected() -> None:
     ]
 
 
-def test_what_only_looks_like_an_output_is_none() -> None:
+def test_flags_of_the_files_beside_them_are_no_outputs() -> None:
     found = from_nodes(
-        n1={"result": ["mesh.glb", {"camera": 1}, None], "animated": [True], "unfinished": [True]},
-        n2=None,
+        n1={"animated": [True], "unfinished_batch": [True], "x": [None, {}]}, n2=None
     )
+    assert found == Outputs()
+
+
+def test_a_text_that_comfyui_took_for_a_list_of_characters_is_whole_again() -> None:
+    found = from_nodes(n1={"text": list("64 x 48")}, n2={"text": ["a"]}, n3={"string": [""]})
+    assert [text["text"] for text in found.texts] == ["64 x 48", "a", ""]
+
+
+@pytest.mark.parametrize(
+    ("output", "texts"),
+    [
+        ({"text": [["a cat", ["a dog"]], "bird"]}, ["a cat", "a dog", "bird"]),
+        ({"value": [12]}, ["12"]),
+        ({"prompts": ["one", "two"]}, ["one", "two"]),
+        ({"tags": [{"name": "style", "text": "oil"}]}, ["oil"]),
+        ({"result": ["mesh.glb", {"camera": 1}, None]}, ["mesh.glb", '{"camera": 1}']),
+        ({"anything": "bare"}, ["bare"]),
+        ({"bboxes": [[1.5, 2]]}, ["1.5", "2"]),
+    ],
+)
+def test_texts_in_any_shape_come_back(output: dict[str, Any], texts: list[str]) -> None:
+    assert [text["text"] for text in from_nodes(n1=output).texts] == texts
+
+
+def test_a_named_text_keeps_its_name() -> None:
+    found = from_nodes(n1={"tags": [{"name": "style", "text": "oil"}]})
+    assert found.texts == ({"node_id": "1", "name": "style", "text": "oil"},)
+
+
+def test_what_is_too_long_or_too_deep_to_be_a_text_is_told() -> None:
+    deep: list[Any] = []
+    for _ in range(40):
+        deep = [deep, 7]
+    found = from_nodes(n1={"bg_image": ["QUJD" * 5000]}, n2={"text": deep})
+    assert [(p["node_id"], p["message"]) for p in found.problems] == [
+        ("1", "reported 20000 characters under 'bg_image', which are not returned"),
+        ("2", "reported a list nested too deep under 'text'"),
+    ]
+
+
+def test_an_image_that_came_over_the_websocket_is_not_told_twice() -> None:
+    item = {"source": "websocket", "content-type": "image/png", "type": "output"}
+    assert from_nodes(n1={"images": [item]}) == Outputs()
+
+
+def test_a_preview_with_a_wrong_name_never_fails_a_job() -> None:
+    found = from_nodes(n1={"images": [{"filename": "/tmp/x.png", "type": "temp"}]})
     assert found == Outputs()
 
 

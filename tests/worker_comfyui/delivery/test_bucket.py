@@ -15,21 +15,20 @@ from tests.support.s3 import ACCESS_KEY, SECRET_KEY, S3Server, serving_s3
 from tests.support.tcp_proxy import Faults, proxying
 from worker_comfyui.config import Secret, Settings
 from worker_comfyui.delivery.bucket import Bucket, Upload, UploadFailed
-from worker_comfyui.delivery.bucket_location import locate
 from worker_comfyui.errors import ConfigurationError, InvalidRequest
+from worker_comfyui.hosts.bucket_location import locate
 from worker_comfyui.job import S3Config
-from worker_comfyui.stop import JobCancelled
+from worker_comfyui.stop import JobCancelled, Stop
 
 
 def bucket_at(
     endpoint_url: str, name: str | None = None, region: str | None = None, secret: str = SECRET_KEY
 ) -> Bucket:
-    location = locate(endpoint_url, name, region)
+    location = locate(endpoint_url, name, region, called="BUCKET_NAME")
     return Bucket(location, Secret(ACCESS_KEY), Secret(secret), read_timeout_s=20, attempts=2)
 
 
-def never() -> bool:
-    return False
+NEVER = Stop(lambda: False)
 
 
 @pytest.fixture
@@ -82,8 +81,6 @@ https://us-east-1.linodeobjects.com/bkt           -    us-east-1.linodeobjects.c
 # Google Cloud Storage
 https://storage.googleapis.com                    bkt  storage.googleapis.com/bkt/k        auto
 https://bkt.storage.googleapis.com                -    bkt.storage.googleapis.com/k        auto
-# RunPod's network volumes
-https://s3api-eu-ro-1.runpod.io/                  vol  s3api-eu-ro-1.runpod.io/vol/k       eu-ro-1
 """.replace("{id}", "0123456789abcdef0123456789abcdef").replace("{aws}", "amazonaws.com")
 
 
@@ -121,6 +118,8 @@ def test_a_region_is_given_where_the_address_has_none(address: str, host: str) -
         ("https://s3.eu-west-1.amazonaws.com/bkt/folder", None, "BUCKET_PREFIX"),
         ("https://bkt.s3.eu-west-1.amazonaws.com/folder", None, "BUCKET_PREFIX"),
         ("https://host/a/b", None, "several parts"),
+        ("https://s3api-eu-ro-1.runpod.io/", "vol", "no presigned URLs.*another service"),
+        ("https://s3api-eu-ro-1.runpod.io/vol", None, "no presigned URLs"),
         ("https://host", "a b", "cannot be a bucket's name"),
         ("https://host", "../x", "cannot be a bucket's name"),
         ("host/bkt", None, "must be an address"),
@@ -133,7 +132,7 @@ def test_an_address_that_leads_to_no_one_bucket_is_explained(
     address: str, name: str | None, problem: str
 ) -> None:
     with pytest.raises(ValueError, match=problem):
-        locate(address, name, None)
+        locate(address, name, None, called="BUCKET_NAME")
 
 
 ENVIRONMENT = {
@@ -149,7 +148,15 @@ def test_without_settings_there_is_no_bucket() -> None:
 
 def test_settings_without_the_buckets_name_are_a_configuration_error() -> None:
     with pytest.raises(ConfigurationError, match=r"BUCKET_ENDPOINT_URL does not.*BUCKET_NAME"):
-        Bucket.from_settings(Settings.from_env(ENVIRONMENT))
+        Settings.from_env(ENVIRONMENT)
+
+
+def test_keys_without_an_address_are_told_and_files_come_inline(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    keys = {name: ENVIRONMENT[name] for name in ENVIRONMENT if "KEY" in name}
+    assert Bucket.from_settings(Settings.from_env(keys)) is None
+    assert "no BUCKET_ENDPOINT_URL" in caplog.text
 
 
 def test_all_bucket_settings_count() -> None:
@@ -199,7 +206,7 @@ def test_a_callers_bucket_that_cannot_be_used_is_an_invalid_request(
     endpoint_url: str, problem: str
 ) -> None:
     with pytest.raises(InvalidRequest, match=problem) as caught:
-        Bucket.from_s3_config(s3_config(endpoint_url), Settings())
+        Bucket.from_s3_config(s3_config(endpoint_url), Settings(), NEVER)
     assert caught.value.details[0]["path"] == "s3Config.endpointUrl"
 
 
@@ -210,10 +217,10 @@ def test_a_callers_bucket_has_nothing_of_the_workers(server: S3Server, picture: 
         bucket_prefix="worker",
         bucket_public_url="https://cdn.example",
     )
-    bucket = Bucket.from_s3_config(s3_config(server.url, "results"), settings)
+    bucket = Bucket.from_s3_config(s3_config(server.url, "results"), settings, NEVER)
     key = bucket.key("job", "", "x.png")
     assert key == "job/x.png"
-    (url,) = bucket.upload([Upload(picture, key, "image/png")], never)
+    (url,) = bucket.upload([Upload(picture, key, "image/png")], NEVER)
     assert isinstance(url, str)
     assert requests.get(url, timeout=10).content == picture.read_bytes()
 
@@ -225,7 +232,7 @@ def test_files_are_uploaded_and_their_urls_download_them(server: S3Server, tmp_p
         path = tmp_path / f"{index}.bin"
         path.write_bytes(b"%d" % index * 1000)
         uploads.append(Upload(path, bucket.key("job", f"ä/{index}", "x y+z.png"), "image/png"))
-    urls = bucket.upload(uploads, never)
+    urls = bucket.upload(uploads, NEVER)
     for upload, url in zip(uploads, urls, strict=True):
         assert isinstance(url, str)
         answer = requests.get(url, timeout=10)
@@ -238,7 +245,7 @@ def test_a_presigned_url_is_valid_for_a_time_and_for_its_file_only(
     server: S3Server, picture: Path
 ) -> None:
     bucket = replace(bucket_at(server.url, "results"), url_expiry_s=1)
-    (url,) = bucket.upload([Upload(picture, "x.png", "image/png")], never)
+    (url,) = bucket.upload([Upload(picture, "x.png", "image/png")], NEVER)
     assert isinstance(url, str)
     assert requests.get(url.replace("x.png", "y.png"), timeout=10).status_code == 403
     time.sleep(1.1)
@@ -252,7 +259,7 @@ def test_a_large_file_goes_in_parts(
     monkeypatch.setattr("worker_comfyui.delivery.s3.PART_BYTES", 5 * 1024 * 1024)
     path = tmp_path / "video.mp4"
     path.write_bytes(bytes(range(256)) * 4096 * 12)
-    (url,) = bucket_at(server.url, "results").upload([Upload(path, "v.mp4", "video/mp4")], never)
+    (url,) = bucket_at(server.url, "results").upload([Upload(path, "v.mp4", "video/mp4")], NEVER)
     assert isinstance(url, str)
     assert requests.get(url, timeout=10).content == path.read_bytes()
 
@@ -266,14 +273,14 @@ def test_a_large_file_that_breaks_off_between_parts_is_no_success(
     path.write_bytes(bytes(14 * 1024 * 1024))
     with proxying(server.address, Faults(cut_after=7 * 1024 * 1024)) as proxy:
         bucket = replace(bucket_at(proxy.url, "results"), attempts=1)
-        (result,) = bucket.upload([Upload(path, "v.mp4", "video/mp4")], never)
+        (result,) = bucket.upload([Upload(path, "v.mp4", "video/mp4")], NEVER)
     assert isinstance(result, UploadFailed)
     assert not (server.folder / "results" / "v.mp4").exists()
 
 
 def failure(bucket: Bucket, picture: Path) -> str:
     """Upload a file, which must fail; return the reason."""
-    (result,) = bucket.upload([Upload(picture, "x.png", "image/png")], never)
+    (result,) = bucket.upload([Upload(picture, "x.png", "image/png")], NEVER)
     assert isinstance(result, UploadFailed)
     assert SECRET_KEY not in result.reason
     assert ACCESS_KEY not in result.reason
@@ -325,7 +332,7 @@ def test_an_upload_that_is_cut_once_succeeds_at_the_second_attempt(
             return False
 
         bucket = replace(bucket_at(proxy.url, "results"), attempts=4)
-        (url,) = bucket.upload([Upload(picture, "x.png", "image/png")], heal)
+        (url,) = bucket.upload([Upload(picture, "x.png", "image/png")], Stop(heal))
         assert isinstance(url, str)
         assert requests.get(url, timeout=10).content == picture.read_bytes()
 
@@ -342,7 +349,7 @@ def test_a_server_that_stalls_is_given_up_in_bounded_time(server: S3Server, pict
 def test_a_slow_server_is_waited_for(server: S3Server, picture: Path) -> None:
     with proxying(server.address, Faults(bytes_per_second=1_000_000)) as proxy:
         bucket = bucket_at(proxy.url, "results")
-        (url,) = bucket.upload([Upload(picture, "x.png", "image/png")], never)
+        (url,) = bucket.upload([Upload(picture, "x.png", "image/png")], NEVER)
         assert isinstance(url, str)
 
 
@@ -350,7 +357,7 @@ def test_after_one_failure_no_further_upload_is_begun(server: S3Server, picture:
     with proxying(server.address, Faults(cut_after=0)) as proxy:
         bucket = replace(bucket_at(proxy.url, "results"), attempts=1)
         uploads = [Upload(picture, f"{i}.png", "image/png") for i in range(40)]
-        results = bucket.upload(uploads, never)
+        results = bucket.upload(uploads, NEVER)
         assert all(isinstance(result, UploadFailed) for result in results)
         assert proxy.faults.connections <= 8
 
@@ -365,10 +372,10 @@ def test_a_cancelled_upload_ends_at_once_and_leaves_no_file(
         started = time.monotonic()
         with pytest.raises(JobCancelled):
             bucket.upload(
-                [Upload(video, "x.mp4", "video/mp4")], lambda: bool(proxy.faults.connections)
+                [Upload(video, "x.mp4", "video/mp4")], Stop(lambda: bool(proxy.faults.connections))
             )
         assert time.monotonic() - started < 2
-        wait_for_uploads_to_end()
+        assert not uploads_under_way()
     assert not (server.folder / "results" / "x.mp4").exists()
 
 
@@ -377,12 +384,9 @@ def test_a_file_that_is_gone_is_not_taken_for_a_fault_of_the_bucket(
 ) -> None:
     with pytest.raises(FileNotFoundError):
         bucket_at(server.url, "results").upload(
-            [Upload(tmp_path / "gone.png", "x.png", "image/png")], never
+            [Upload(tmp_path / "gone.png", "x.png", "image/png")], NEVER
         )
 
 
-def wait_for_uploads_to_end() -> None:
-    deadline = time.monotonic() + 20
-    while any(thread.name == "upload" for thread in threading.enumerate()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+def uploads_under_way() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("upload")]

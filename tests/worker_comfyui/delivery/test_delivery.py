@@ -15,21 +15,20 @@ from tests.support.s3 import ACCESS_KEY, SECRET_KEY, S3Server, serving_s3
 from tests.support.tcp_proxy import Faults, proxying
 from worker_comfyui.config import Secret
 from worker_comfyui.delivery.bucket import Bucket
-from worker_comfyui.delivery.bucket_location import locate
 from worker_comfyui.delivery.delivery import Delivered, Delivery, check
 from worker_comfyui.errors import DeliveryFailed, DiskFull, InvalidRequest, ResultTooLarge
+from worker_comfyui.hosts.bucket_location import locate
 from worker_comfyui.job import OutputOptions
 from worker_comfyui.media.media_types import by_name, kind_of
 from worker_comfyui.media.output_file import OutputFile
-from worker_comfyui.stop import JobCancelled
+from worker_comfyui.stop import JobCancelled, Stop
 
 DELIVERY = Delivery(
     OutputOptions(),
     None,
     job_id="job-1",
-    job_folder="job-abc",
     limit_bytes=20_000_000,
-    cancelled=lambda: False,
+    stop=Stop(lambda: False),
 )
 
 
@@ -74,7 +73,7 @@ def server(tmp_path: Path) -> Iterator[S3Server]:
 
 
 def bucket_at(url: str, secret: str = SECRET_KEY) -> Bucket:
-    location = locate(url, "results", None)
+    location = locate(url, "results", None, called="BUCKET_NAME")
     return Bucket(location, Secret(ACCESS_KEY), Secret(secret), read_timeout_s=20, attempts=2)
 
 
@@ -96,7 +95,7 @@ def encoded_size(delivered: Delivered) -> int:
 
 
 def test_an_image_is_returned_as_base64_with_what_it_is(folder: Folder) -> None:
-    file = folder.add("job-abc/a_00001_.png", red())
+    file = folder.add("a_00001_.png", red())
     delivered = DELIVERY.deliver([file])
     assert delivered.warnings == []
     (item,) = delivered.lists["images"]
@@ -155,7 +154,7 @@ def test_an_empty_file_is_delivered(folder: Folder) -> None:
 
 
 def test_equal_names_of_two_folders_stay_apart(folder: Folder) -> None:
-    files = [folder.add(f"job-abc/{name}/same.bin", name.encode()) for name in "ab"]
+    files = [folder.add(f"{name}/same.bin", name.encode()) for name in "ab"]
     items = DELIVERY.deliver(files).lists["files"]
     assert [(i["subfolder"], i["filename"], content(i)) for i in items] == [
         ("a", "same.bin", b"a"),
@@ -167,7 +166,7 @@ def test_names_that_become_equal_are_told_apart(folder: Folder) -> None:
     files = [
         folder.add("a.png", red(1, 1)),
         folder.add("a.bmp", red(2, 2)),
-        folder.add("job-abc/a.png", red(3, 3)),
+        folder.add("a.png", red(3, 3)),
     ]
     delivery = replace(DELIVERY, options=OutputOptions(format="webp"))
     items = delivery.deliver(files).lists["images"]
@@ -222,7 +221,7 @@ def test_a_full_disk_while_converting_is_its_own_error(folder: Folder) -> None:
 
 def test_a_cancelled_delivery_ends(folder: Folder) -> None:
     with pytest.raises(JobCancelled):
-        replace(DELIVERY, cancelled=lambda: True).deliver([folder.add("a.png", red())])
+        replace(DELIVERY, stop=Stop(lambda: True)).deliver([folder.add("a.png", red())])
 
 
 def test_a_result_above_the_limit_without_a_bucket_names_sizes_and_ways_out(
@@ -241,7 +240,7 @@ def test_a_result_above_the_limit_without_a_bucket_names_sizes_and_ways_out(
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 1000, 1001, 786_432, 786_433])
 def test_the_limit_is_that_of_the_encoded_result(folder: Folder, count: int) -> None:
-    files = [folder.add("job-abc/ä b/x.bin", bytes(count)), folder.add("y.bin", bytes(count))]
+    files = [folder.add("ä b/x.bin", bytes(count)), folder.add("y.bin", bytes(count))]
     exact = encoded_size(DELIVERY.deliver(files))
     delivered = replace(DELIVERY, limit_bytes=exact + 100).deliver(files)
     assert encoded_size(delivered) == exact
@@ -257,7 +256,7 @@ def test_s3_without_a_bucket_is_an_invalid_request() -> None:
 
 
 def test_with_a_bucket_files_go_there(folder: Folder, server: S3Server) -> None:
-    files = [folder.add("job-abc/sub/a.png", red()), folder.add("b.mp4", b"video")]
+    files = [folder.add("sub/a.png", red()), folder.add("b.mp4", b"video")]
     delivered = replace(DELIVERY, bucket=bucket_at(server.url)).deliver(files)
     assert delivered.warnings == []
     image, video = delivered.lists["images"][0], delivered.lists["videos"][0]

@@ -10,7 +10,8 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from worker_comfyui.job import OutputOptions
-from worker_comfyui.media.images import ConversionError, Converted, convert, describe
+from worker_comfyui.media.image_info import ConversionError, Converted
+from worker_comfyui.media.images import convert, describe
 
 PROMPT = {"3": {"class_type": "KSampler", "inputs": {"seed": 7, "text": "Äpfel"}}}
 WORKFLOW = {"nodes": [1, 2], "version": 0.4}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.worker import WorkerUnderTest, running_worker, worker_is_clean
+from tests.support.worker import WorkerUnderTest, running_worker, wait_until, worker_is_clean
 from tests.support.workflows import (
     color_of,
     empty_image,

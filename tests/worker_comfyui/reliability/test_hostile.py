@@ -133,7 +133,7 @@ def test_values_that_are_not_json_come_out_as_strict_json(worker: WorkerUnderTes
     result = run(worker, reporting(ui))
 
     assert [text["text"] for text in result["texts"]] == [
-        "lone ? surrogate", "nul \0", "NaN", "Infinity", "-Infinity", "1.5", "7", '{"a": [NaN]}'
+        "lone ? surrogate", "nul \0", "NaN", "Infinity", "-Infinity", "1.5", "7", "a"
     ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -213,14 +214,17 @@ def test_a_node_that_hangs_is_cancelled_by_a_restart(worker: WorkerUnderTest) ->
     assert_next_job_is_clean(worker)
 
 
-def test_the_deadline_does_not_count_the_time_before_the_turn(worker: WorkerUnderTest) -> None:
+def test_the_deadline_counts_all_that_a_job_does_also_the_wait_for_its_turn(
+    worker: WorkerUnderTest,
+) -> None:
     first = worker.start({"workflow": {"1": node("TestSleepOutput", seconds=1.0)}})
     wait_until(lambda: first.updates)
-    result = worker.run({"workflow": saved_image(0x00FF00), "timeout_s": 0.9})
+    result = worker.run({"workflow": saved_image(0x00FF00), "timeout_s": 0.4})
 
-    assert color_of(result["images"][0]) == (0, 255, 0)
-    assert result["timings"]["wait_ms"] > 300
-    assert "texts" in first.result()
+    assert result["error_code"] == "TIMED_OUT"
+    assert re.search(r"0\.4 s while it waited for its turn \(inputs 0\.0 s, wait", result["error"])
+    assert first.result()["texts"]
+    assert_next_job_is_clean(worker)
 
 
 def test_cancelling_at_any_moment_leaves_nothing_behind(worker: WorkerUnderTest) -> None:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from worker_comfyui.config import Secret
 from worker_comfyui.errors import InvalidRequest, InvalidWorkflow, JobError
 from worker_comfyui.job import InputFile, Job, OutputOptions, S3Config
-from worker_comfyui.request.parse import MAX_DETAILS, MAX_NESTING, parse
+from worker_comfyui.request.parse import MAX_NESTING, parse
+from worker_comfyui.request.problems import MAX_DETAILS
 
 SECONDS = 8.0
 """No request may take longer, however hostile; most take less than a millisecond."""
@@ -71,8 +72,10 @@ def test_a_whole_request_becomes_a_job() -> None:
         id="sync-1",
         workflow=WORKFLOW,
         files=(
-            InputFile("images[0]", "image", "photo.png", f"data:image/png;base64,{PNG}"),
-            InputFile("files[0]", "data", "sounds/voice.wav", "https://example.com/voice.wav"),
+            InputFile("images[0]", "images", "image", "photo.png", f"data:image/png;base64,{PNG}"),
+            InputFile(
+                "files[0]", "files", "data", "sounds/voice.wav", "https://example.com/voice.wav"
+            ),
         ),
         comfy_org_api_key=Secret("comfyui-key-123456"),
         output=OutputOptions("s3", "webp", 80, metadata=False),
@@ -162,7 +165,7 @@ def test_fields_of_others_are_ignored() -> None:
 )
 def test_a_plain_name_is_kept_as_it_is(name: str) -> None:
     job = parse({"id": "1", "input": named(name)})
-    assert job.files == (InputFile("files[0]", "data", name, "AAAA"),)
+    assert job.files == (InputFile("files[0]", "files", "data", name, "AAAA"),)
 
 
 @pytest.mark.parametrize("word", ["jpeg", "JPEG", "jpg", "JPG"])
@@ -249,8 +252,6 @@ def test_a_wrong_workflow_beside_another_problem_is_an_invalid_request() -> None
         ("..", "without `..`"),
         ("../photo.png", "without `..`"),
         ("a/../../photo.png", "without `..`"),
-        ("a/./photo.png", "without `..`"),
-        ("a//photo.png", "without `..`"),
         ("folder/", "without `..`"),
         ("..\\photo.png", "backslashes"),
         ('a"; filename="b.png', "quotes"),
@@ -275,13 +276,37 @@ def test_a_hostile_name_is_refused(name: Any, words: str) -> None:
     assert message.isprintable()
 
 
-def test_names_must_differ_over_images_and_files() -> None:
+@pytest.mark.parametrize("name", ["./a/b.png", "a//b.png", "a/./b.png", ".//./a/b.png"])
+def test_dots_and_slashes_that_mean_nothing_are_left_out_of_a_name(name: str) -> None:
+    assert [file.name for file in parse({"id": "1", "input": named(name)}).files] == ["a/b.png"]
+
+
+def test_a_name_may_come_twice() -> None:
+    # Whether the contents are alike is seen when they are fetched.
     sent = {
         "workflow": WORKFLOW,
-        "images": [{"name": "a.png", "image": PNG}],
-        "files": [{"name": "a.png", "data": PNG}],
+        "images": [{"name": "./a.png", "image": PNG}],
+        "files": [{"name": "a.png", "data": f"data:;base64,{PNG}"}],
     }
-    assert problem(sent) == ("files[0].name", "is the same as images[0].name: a.png")
+    files = parse({"id": "1", "input": sent}).files
+    assert [(file.place, file.name) for file in files] == [
+        ("images[0]", "a.png"),
+        ("files[0]", "a.png"),
+    ]
+
+
+@pytest.mark.parametrize("field", ["image", "url", "data"])
+@pytest.mark.parametrize("group", ["images", "files"])
+def test_the_content_is_found_under_each_name_that_clients_use(group: str, field: str) -> None:
+    sent = {"workflow": WORKFLOW, group: [{"name": "a.png", field: PNG, "mask": None}]}
+    (file,) = parse({"id": "1", "input": sent}).files
+    assert (file.group, file.field, file.source) == (group, field, PNG)
+
+
+def test_the_documented_name_of_the_content_goes_before_the_others() -> None:
+    entry = {"name": "a.png", "url": "https://example.com/thumbnail.png", "image": PNG}
+    (file,) = parse({"id": "1", "input": {"workflow": WORKFLOW, "images": [entry]}}).files
+    assert (file.field, file.source) == ("image", PNG)
 
 
 @pytest.mark.parametrize("names", [("a", "a/b.png"), ("a/b.png", "a")])
@@ -309,6 +334,9 @@ def test_each_of_the_images_must_be_an_object(entry: Any) -> None:
 
 def test_too_many_files_are_refused() -> None:
     assert problem(named(*map(str, range(1001))))[0] == "files"
+    both = named(*map(str, range(501)))
+    both["images"] = [{"name": f"{i}.png", "image": PNG} for i in range(500)]
+    assert problem(both) == ("files", "has more entries than are taken: 1000 for all files")
 
 
 @pytest.mark.parametrize(
@@ -361,11 +389,17 @@ def test_an_empty_bucket_of_the_caller_is_none() -> None:
 
 @pytest.mark.parametrize(
     ("name", "meant"),
-    [("image", "images"), ("timeout", "timeout_s"), ("comfy_org_key", "comfy_org_api_key")],
+    [
+        ("image", "images"),
+        ("timeout", "timeout_s"),
+        ("comfy_org_key", "comfy_org_api_key"),
+        ("file", "files"),
+        ("outputs", "output"),
+    ],
 )
-def test_a_misspelt_field_is_named_with_the_one_that_was_meant(name: str, meant: str) -> None:
-    sent = {"workflow": WORKFLOW, name: []}
-    assert problem(sent) == (name, f"is unknown; did you mean `{meant}`?")
+def test_a_field_that_is_unknown_is_told_but_fails_no_job(name: str, meant: str) -> None:
+    job = parse({"id": "1", "input": {"workflow": WORKFLOW, name: []}})
+    assert job.warnings == (f"`{name}` is unknown and was ignored; did you mean `{meant}`?",)
 
 
 def test_all_problems_are_told_at_once() -> None:

@@ -78,7 +78,7 @@ def test_a_job_cancelled_while_it_waits_gives_up_its_place() -> None:
 def test_a_deadline_counts_while_waiting_too() -> None:
     turns, done = Turns(), list[str]()
     stop = Stop(lambda: False)
-    stop.start_clock(0.05)
+    stop.limit(0.05)
     with turns.turn(NEVER):
         waiting(turns, stop, done, "late").join(10)
     assert done == ["late TimedOut"]

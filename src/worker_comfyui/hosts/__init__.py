@@ -1,0 +1,1 @@
+"""What an address leads to: which bucket it names, and whether the worker may connect there."""

@@ -1,0 +1,302 @@
+"""Connections whose every wait ends when the job has to stop, to addresses that were checked.
+
+    with bounded(stop), pool(allow_private=False) as http:
+        answer = http.request("GET", url, redirect=False, retries=False, preload_content=False)
+
+Proxies of the environment are not used: a proxy resolves the name by itself, which would undo the
+check.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import http.client
+import os
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, ClassVar, TypeVar
+
+import urllib3
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    IncompleteRead,
+    NewConnectionError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+from worker_comfyui.hosts.public import resolve
+from worker_comfyui.stop import Stop
+
+TICK_S = 0.1
+"""How long a wait on a socket may go on before the stop is asked."""
+
+_T = TypeVar("_T")
+_bounds: ContextVar[_Bounds | None] = ContextVar("bounds", default=None)
+
+
+class TooMuch(OSError):
+    """More came than was allowed to come."""
+
+
+class _Bounds:
+    """What the connections in use by this thread may take: time, and bytes that come in."""
+
+    def __init__(self, stop: Stop, max_received: float) -> None:
+        self.stop = stop
+        self._left = max_received
+
+    def count(self, received: int) -> None:
+        self._left -= received
+        if self._left < 0:
+            raise TooMuch(errno.EMSGSIZE, "more was answered than is taken")
+
+
+@contextmanager
+def bounded(stop: Stop, *, max_received: float = float("inf")) -> Iterator[None]:
+    """Bound what this thread does on connections of this module until the block ends.
+
+    Every wait (for a name, a connection, a byte) then ends with what `stop.check()` raises, also on
+    a connection that was opened before; a server that sends byte by byte gets no more time.
+
+    Args:
+        stop: Asked before each operation on a socket, and ten times a second meanwhile.
+        max_received: Bytes that may come in; above it, `TooMuch` is raised.
+    """
+    token = _bounds.set(_Bounds(stop, max_received))
+    try:
+        yield
+    finally:
+        _bounds.reset(token)
+
+
+def stop_in_use() -> Stop | None:
+    """Return the stop that bounds this thread's connections; None: nothing does."""
+    bounds = _bounds.get()
+    return bounds.stop if bounds else None
+
+
+class _Patient(socket.socket):
+    """Cuts every wait into ticks. The timeout that was set is kept, as a sum of them."""
+
+    _limit: float | None = None
+
+    def settimeout(self, value: float | None, /) -> None:
+        self._limit = value
+        super().settimeout(TICK_S if value is None else min(value, TICK_S))
+
+    def gettimeout(self) -> float | None:
+        return self._limit
+
+    def send(self, data: Any, flags: int = 0, /) -> int:
+        return self._patiently(super().send, data, flags)
+
+    def sendall(self, data: Any, flags: int = 0, /) -> None:
+        view = memoryview(data).cast("B")
+        while view:
+            view = view[self.send(view, flags) :]
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        data = self._patiently(super().recv, buflen, flags)
+        _count(len(data))
+        return data
+
+    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
+        sizes = () if nbytes is None else (nbytes, flags)
+        received = self._patiently(super().recv_into, buffer, *sizes)
+        _count(received)
+        return received
+
+    def wait_until(self, ready: Callable[[], bool]) -> None:
+        """Wait, in ticks, until `ready` says so.
+
+        Raises:
+            TimeoutError: it did not within the timeout.
+        """
+
+        def wait() -> None:
+            if not ready():
+                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+
+        self._patiently(wait)
+
+    def _patiently(self, operation: Callable[..., _T], *arguments: Any) -> _T:
+        end = None if self._limit is None else time.monotonic() + self._limit
+        while True:
+            _check()
+            try:
+                return operation(*arguments)
+            except TimeoutError:
+                if end is not None and time.monotonic() >= end:
+                    raise
+
+
+class _PatientTls(_Patient, ssl.SSLSocket):
+    """The same under TLS: an operation that was interrupted by a tick goes on where it was."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        self._patiently(super().do_handshake, block)
+
+
+def connect(
+    host: str, port: int, timeout: float | None, *, allow_private: bool = False
+) -> socket.socket:
+    """Connect to a host by an address that was checked, the first that answers.
+
+    Args:
+        host: A name or an address.
+        port: Its port.
+        timeout: Seconds for each address; None: as long as `bounded` allows. It stays the socket's.
+        allow_private: Take any address.
+
+    Raises:
+        NotPublic: an address of the host is not public.
+        OSError: unknown name, or no address answers; TimeoutError is one of them.
+    """
+    addresses = resolve(host, port, allow_private=allow_private, stop=stop_in_use())
+    failure = OSError(f"the host {host[:255]} has no address")
+    for address in addresses:
+        try:
+            return _connected(address, port, timeout)
+        except OSError as error:
+            failure = error
+    raise failure
+
+
+def _connected(address: str, port: int, timeout: float | None) -> socket.socket:
+    ((family, kind, protocol, _, place),) = socket.getaddrinfo(
+        address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+    )
+    sock = _Patient(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setblocking(False)
+        sock.connect_ex(place)
+        poll = select.poll()
+        poll.register(sock, select.POLLOUT)
+        sock.settimeout(timeout)
+        sock.wait_until(lambda: bool(poll.poll(TICK_S * 1000)))
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    except BaseException:
+        sock.close()
+        raise
+    if code:
+        sock.close()
+        raise OSError(code, os.strerror(code))
+    return sock
+
+
+@functools.cache
+def tls() -> ssl.SSLContext:
+    """Trust what the system trusts (or SSL_CERT_FILE names), and the usual public authorities."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
+    context.sslsocket_class = _PatientTls
+    return context
+
+
+class _Answer(http.client.HTTPResponse):
+    """Refuses a chunk of a negative size, which would be read as "all that comes"."""
+
+    def _safe_read(self, amt: int) -> bytes:
+        if amt < 0:
+            raise http.client.IncompleteRead(b"")
+        return super()._safe_read(amt)  # type: ignore[misc, no-any-return]
+
+
+class Checked(HTTPConnection):
+    """Put before a connection class of urllib3's: it connects as `connect` does."""
+
+    allow_private: ClassVar[bool] = False
+    response_class = _Answer
+
+    def _new_conn(self) -> socket.socket:
+        try:
+            return connect(self.host, self.port, self.timeout, allow_private=self.allow_private)
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, "no answer in time") from error
+        except OSError as error:
+            raise NewConnectionError(self, error.strerror or str(error)) from error
+
+
+@functools.cache
+def pool_classes(
+    plain: type[HTTPConnection] = HTTPConnection,
+    secure: type[HTTPSConnection] = HTTPSConnection,
+    *,
+    allow_private: bool,
+) -> dict[str, type[HTTPConnectionPool]]:
+    """Make pools of checked connections, for `PoolManager.pool_classes_by_scheme`.
+
+    Args:
+        plain: What a connection can do beside; for `http`.
+        secure: The same for `https`.
+        allow_private: Take any address.
+    """
+    made = {}
+    for scheme, connection, pool_class in (
+        ("http", plain, HTTPConnectionPool),
+        ("https", secure, HTTPSConnectionPool),
+    ):
+        own = type("CheckedConnection", (Checked, connection), {"allow_private": allow_private})
+        made[scheme] = type("CheckedPool", (pool_class,), {"ConnectionCls": own})
+    return made
+
+
+def pool(*, allow_private: bool, **options: Any) -> urllib3.PoolManager:
+    """Make a pool of checked connections; `options` are those of urllib3's PoolManager."""
+    manager = urllib3.PoolManager(ssl_context=tls(), **options)
+    manager.pool_classes_by_scheme = pool_classes(allow_private=allow_private)
+    return manager
+
+
+def reason(error: BaseException) -> str:
+    """Say why a request failed, in words that go after "it"; `error` is urllib3's or an OSError."""
+    if isinstance(error, SSLError):
+        inner = error.args[0] if error.args else error
+        if isinstance(inner, ssl.SSLCertVerificationError):
+            return f"has no valid certificate: {inner.verify_message}"
+        return "does not speak TLS as it should"
+    if isinstance(error, (NewConnectionError, ConnectTimeoutError)):
+        return f"could not be reached: {_innermost(error)}"
+    if isinstance(error, ReadTimeoutError):
+        return "did not answer in time"
+    if isinstance(error, IncompleteRead) or "IncompleteRead" in str(error):
+        return "ended early: not all of it came"
+    return f"closed the connection: {_innermost(error)}"
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether another attempt may help."""
+    return not isinstance(error, (SSLError, ValueError))
+
+
+FAILURES = (HTTPError, http.client.HTTPException, OSError, ValueError)
+"""What a request on these connections raises, `ValueError` for what cannot be sent at all."""
+
+
+def _innermost(error: BaseException) -> str:
+    """Name what happened below the layers of urllib3."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return getattr(error, "strerror", None) or type(error).__name__
+
+
+def _check() -> None:
+    if bounds := _bounds.get():
+        bounds.stop.check()
+
+
+def _count(received: int) -> None:
+    if bounds := _bounds.get():
+        bounds.count(received)

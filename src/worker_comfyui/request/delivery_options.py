@@ -1,0 +1,80 @@
+"""How the caller wants the results: `input.output` and `s3Config`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from worker_comfyui.config import Secret, http_url
+from worker_comfyui.job import OutputOptions, S3Config
+from worker_comfyui.request.problems import Problems, kind_of
+from worker_comfyui.strict import cut
+
+OUTPUT_FIELDS = ("delivery", "format", "quality", "metadata")
+S3_FIELDS = ("endpointUrl", "accessId", "accessSecret", "bucketName")
+
+
+def output_options(sent: Any, problems: Problems) -> OutputOptions:
+    """Read `input.output`."""
+    if sent is None:
+        return OutputOptions()
+    if not isinstance(sent, dict):
+        problems.add("output", f"must be an object, not {kind_of(sent)}")
+        return OutputOptions()
+    for name in sent:
+        if name not in OUTPUT_FIELDS:
+            known = ", ".join(OUTPUT_FIELDS)
+            problems.add(f"output.{cut(name)}", f"is unknown; the fields are {known}")
+    delivery = _option(sent, "delivery", ("base64", "s3"), problems)
+    image_format = _option(sent, "format", ("png", "jpeg", "webp"), problems)
+    quality = 90 if sent.get("quality") is None else sent["quality"]
+    if not isinstance(quality, int) or isinstance(quality, bool) or not 1 <= quality <= 100:
+        problems.add("output.quality", "must be a whole number from 1 to 100")
+    metadata = True if sent.get("metadata") is None else sent["metadata"]
+    if not isinstance(metadata, bool):
+        problems.add("output.metadata", "must be true or false")
+    # A wrong value never gets further: the problem above ends the job.
+    return OutputOptions(delivery, image_format, quality, metadata)  # type: ignore[arg-type]
+
+
+def _option(
+    sent: dict[str, Any], name: str, options: tuple[str, ...], problems: Problems
+) -> str | None:
+    value = sent.get(name)
+    if value is None:
+        return None
+    word = value.lower() if isinstance(value, str) else None
+    word = "jpeg" if word == "jpg" else word
+    if word in options:
+        return word
+    received = cut(value) if isinstance(value, str) else kind_of(value)
+    problems.add(f"output.{name}", f"must be one of {', '.join(options)}, not {received}")
+    return None
+
+
+def s3_config(sent: Any, problems: Problems) -> S3Config | None:
+    """Read the job's `s3Config`; None: there is none."""
+    if sent is None or sent == {}:
+        return None
+    if not isinstance(sent, dict):
+        problems.add("s3Config", f"must be an object, not {kind_of(sent)}")
+        return None
+    found = len(problems.details)
+    values = {name: sent.get(name) or "" for name in S3_FIELDS}
+    for name in S3_FIELDS:
+        if not isinstance(values[name], str):
+            problems.add(f"s3Config.{name}", f"must be a text, not {kind_of(values[name])}")
+        elif values[name] == "" and name != "bucketName":
+            problems.add(f"s3Config.{name}", "is missing; the caller's own bucket needs it")
+    if len(problems.details) > found:
+        return None
+    try:
+        endpoint_url = http_url(values["endpointUrl"])
+    except ValueError as error:
+        problems.add("s3Config.endpointUrl", str(error))
+        return None
+    return S3Config(
+        endpoint_url=endpoint_url,
+        access_id=Secret(values["accessId"]),
+        access_secret=Secret(values["accessSecret"]),
+        bucket_name=values["bucketName"] or None,
+    )
