@@ -238,7 +238,7 @@ def test_an_image_that_came_over_the_websocket_is_not_told_twice() -> None:
 
 
 def test_a_preview_with_a_wrong_name_never_fails_a_job() -> None:
-    found = from_nodes(n1={"images": [{"filename": "/tmp/x.png", "type": "temp"}]})
+    found = from_nodes(n1={"images": [{"filename": "/abs/x.png", "type": "temp"}]})
     assert found == Outputs()
 
 
