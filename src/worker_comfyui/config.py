@@ -78,6 +78,21 @@ def choice(*options: str) -> Callable[[str], str]:
     return parse
 
 
+def log_level(*options: str) -> Callable[[str], str]:
+    """Make a parser of the options, which also takes `warn`, as many programs call it."""
+    parse_choice = choice(*options)
+
+    def parse(text: str) -> str:
+        return parse_choice("WARNING" if text.lower() == "warn" else text)
+
+    return parse
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Split names at commas and spaces."""
+    return tuple(text.replace(",", " ").split())
+
+
 def http_url(text: str) -> str:
     """Take an absolute http(s) URL without a password, and without the slash at its end."""
     try:
@@ -148,9 +163,15 @@ class Settings:
         host_and_port,
         "`host:port` of a ComfyUI that runs already; the worker then starts none.",
     )
+    comfy_env_pass: tuple[str, ...] = variable(
+        "COMFY_ENV_PASS",
+        names,
+        "Variables that ComfyUI gets although the worker keeps such ones for itself: HF_TOKEN.",
+        default=(),
+    )
     comfy_log_level: str = variable(
         "COMFY_LOG_LEVEL",
-        choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+        log_level("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
         "How much ComfyUI logs.",
         default="INFO",
     )
@@ -327,7 +348,7 @@ class Settings:
     )
     log_level: str = variable(
         "LOG_LEVEL",
-        choice("DEBUG", "INFO", "WARNING", "ERROR"),
+        log_level("DEBUG", "INFO", "WARNING", "ERROR"),
         "How much the worker logs.",
         default="INFO",
     )
@@ -345,6 +366,14 @@ class Settings:
         Raises:
             ConfigurationError: with every problem, each naming its variable.
         """
+        settings, problems = cls.read(environ)
+        if problems:
+            raise ConfigurationError("; ".join(problems))
+        return settings
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
+        """Read all settings; return them with every problem. What is wrong has its default."""
         values: dict[str, Any] = {}
         problems: list[str] = []
         present: set[str] = set()
@@ -358,10 +387,7 @@ class Settings:
                 values[setting.name] = setting.metadata["parse"](text)
             except ValueError as error:
                 problems.append(f"{name} {error}{_shown(setting, text)}")
-        problems += _contradictions(present)
-        if problems:
-            raise ConfigurationError("; ".join(problems))
-        return cls(**values)
+        return cls(**values), [*problems, *_contradictions(present)]
 
     def secrets(self) -> list[str]:
         """List the texts that must never be printed."""

@@ -197,8 +197,8 @@ class JobRun:
         with ComfyClient(incarnation.address, timeout_s=PING_TIMEOUT_S) as client:
             while True:
                 answers = client.is_ready()
-                if reason := self._supervisor.failure(incarnation):
-                    return ComfyCrashed(reason)
+                if ended := self._supervisor.failure(incarnation):
+                    return ComfyCrashed(ended.reason)
                 if answers:
                     return error
                 self._stop.check()
@@ -240,7 +240,7 @@ class JobRun:
         try:
             with logs.fields(prompt_id=execution.prompt_id):
                 executed = execution.run(workflow, self._extra_data())
-            self._supervisor.succeeded()
+            self._supervisor.workflow_ended(incarnation)
             found = outputs.collect(executed.entry, list(self._job.workflow))
             return self._collect(client, executed, found, workspace, last=bool(again))
         except PromptRefused as refused:

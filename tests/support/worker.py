@@ -10,11 +10,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
 
@@ -108,15 +109,12 @@ class WorkerUnderTest:
         return [path.name for path in self.temp.iterdir()]
 
     def comfyui_pid(self) -> int:
-        """Find the process of this worker's ComfyUI."""
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-                parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
-            except OSError:
-                continue
-            if str(self.base).encode() in words and int(parent) == os.getpid():
-                return int(entry.name)
+        """Find the process of this worker's ComfyUI: the one below its launcher."""
+        for launcher in psutil.Process().children():
+            with suppress(psutil.NoSuchProcess):
+                for process in launcher.children():
+                    if str(self.base) in process.cmdline():
+                        return process.pid
         raise AssertionError("no ComfyUI runs")
 
     def files(self) -> list[str]:

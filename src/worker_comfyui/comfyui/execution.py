@@ -129,8 +129,8 @@ class Execution:
         reconnect_at = time.monotonic() + self._settings.websocket_reconnect_delay_s
         while True:
             self._stop.check()
-            if reason := self._supervisor.failure(self._incarnation):
-                raise ComfyCrashed(reason)
+            if ended := self._supervisor.failure(self._incarnation):
+                raise ComfyCrashed(ended.reason)
             if self._stream is None and self._may_reconnect(reconnect_at):
                 self._connect()
                 reconnect_at = time.monotonic() + self._settings.websocket_reconnect_delay_s
