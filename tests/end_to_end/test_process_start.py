@@ -10,6 +10,7 @@ import pytest
 from tests.support.comfyui import REAL_COMFYUI
 from tests.support.handler import (
     Handler,
+    comfyui_folders,
     handler_environment,
     on_platform,
     running_endpoint,
@@ -181,7 +182,7 @@ def test_the_warm_up_workflow_runs_before_the_first_job(tmp_path: Path) -> None:
         assert job["status"] == "COMPLETED"
         done = [line["job_id"] for line in handler.lines() if line.get("event") == "job_done"]
         assert done == ["warm-up", job["id"]]
-        assert list((tmp_path / "base" / "output").rglob("*.png")) == []
+        assert list(comfyui_folders(tmp_path / "base").output.rglob("*.png")) == []
 
 
 @pytest.mark.parametrize(

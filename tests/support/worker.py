@@ -27,6 +27,7 @@ from tests.support.comfyui import (
     REAL_COMFYUI,
     prepare_base,
 )
+from worker_comfyui.comfyui.command import Folders
 from worker_comfyui.comfyui.supervisor import Supervisor
 from worker_comfyui.comfyui.tracking import Update
 from worker_comfyui.config import Settings
@@ -117,14 +118,28 @@ class WorkerUnderTest:
                         return process.pid
         raise AssertionError("no ComfyUI runs")
 
+    @property
+    def folders(self) -> Folders:
+        """The folders of this worker's ComfyUI, of the run that is ready now."""
+        incarnation = self.supervisor.wait_ready()
+        assert incarnation is not None
+        assert incarnation.folders is not None
+        return incarnation.folders
+
     def files(self) -> list[str]:
-        """All files in ComfyUI's input, output and temp folders, relative to its base."""
-        return sorted(
-            str(path.relative_to(self.base))
-            for folder in ("input", "output", "temp")
-            for path in (self.base / folder).rglob("*")
-            if path.is_file()
-        )
+        """All files in ComfyUI's folders, as `input/name`."""
+        folders = self.folders
+        return files_in(input=folders.input, output=folders.output, temp=folders.temp)
+
+
+def files_in(**folders: Path) -> list[str]:
+    """All files in these folders, each after its folder's name."""
+    return sorted(
+        str(name / path.relative_to(folder))
+        for name, folder in ((Path(name), folder) for name, folder in folders.items())
+        for path in folder.rglob("*")
+        if path.is_file()
+    )
 
 
 def worker_is_clean(worker: WorkerUnderTest) -> bool:

@@ -13,11 +13,12 @@ It runs on every Python that ComfyUI runs on, and imports nothing of the worker'
 from __future__ import annotations
 
 import os
+import queue
 import runpy
 import sys
 import threading
-import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class _Executor:
 
     def __init__(self) -> None:
         self._reason = "no reason is known"
+        self._dying: queue.SimpleQueue[threading.Thread] = queue.SimpleQueue()
         self._others = threading.excepthook
         threading.excepthook = self._note
         threading.Thread(target=self._watch, name="executor-watch", daemon=True).start()
@@ -49,14 +51,23 @@ class _Executor:
         lines = traceback.format_exception(ended.exc_type, ended.exc_value, ended.exc_traceback)
         self._reason = f"{ended.exc_type.__name__}: {ended.exc_value}"
         _print("".join(lines))
+        if ended.thread:
+            self._dying.put(ended.thread)
 
     def _watch(self) -> None:
         """Wait for the thread's end; a daemon thread has none when the interpreter shuts down."""
-        while not (found := [t for t in threading.enumerate() if self._is_meant(t)]):
-            time.sleep(_LOOK_S)
-        found[0].join()
+        self._find().join()
         _print(f"\n{SIGN}{self._reason}\n")
         os._exit(EXECUTOR_ENDED)
+
+    def _find(self) -> threading.Thread:
+        """Wait for its start. It may end before a look finds it."""
+        while True:
+            for thread in threading.enumerate():
+                if self._is_meant(thread):
+                    return thread
+            with suppress(queue.Empty):
+                return self._dying.get(timeout=_LOOK_S)
 
 
 def _print(text: str) -> None:

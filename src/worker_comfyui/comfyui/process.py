@@ -80,6 +80,7 @@ class ComfyProcess:
             self._signal_group(signal.SIGTERM)
             self.wait(grace_s)
         if self._keeper.poll() is None:
+            self._keeper.send_signal(signal.SIGCONT)  # somebody may have stopped it
             self._keeper.send_signal(launch.STOP)
             if self.wait(KEEPER_S) is None:
                 self._signal_group(signal.SIGKILL)

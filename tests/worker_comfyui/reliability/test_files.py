@@ -136,7 +136,7 @@ def test_jobs_at_once_with_the_same_input_name_each_get_their_own_result(
 def test_an_input_file_that_was_there_before_is_put_back(
     worker: WorkerUnderTest, name: str
 ) -> None:
-    path = worker.base / "input" / name
+    path = worker.folders.input / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(png((7, 7, 7)))
     try:
@@ -156,7 +156,7 @@ def test_an_input_file_that_was_there_before_is_put_back(
 def test_an_input_file_that_was_there_before_is_put_back_after_a_failure_too(
     worker: WorkerUnderTest,
 ) -> None:
-    path = worker.base / "input" / "example.png"
+    path = worker.folders.input / "example.png"
     path.write_bytes(png((7, 7, 7)))
     try:
         workflow = {**saved_input("example.png"), "3": node("TestFail", message="no")}
@@ -176,7 +176,7 @@ def test_a_refused_prompt_leaves_nothing_behind(worker: WorkerUnderTest) -> None
 
     assert result["error_code"] == "PROMPT_REJECTED"
     assert worker_is_clean(worker)
-    assert not (worker.base / "input" / "b").exists()
+    assert not (worker.folders.input / "b").exists()
 
 
 def test_what_a_node_saves_outside_its_own_folder_is_removed_too(worker: WorkerUnderTest) -> None:
@@ -186,7 +186,7 @@ def test_what_a_node_saves_outside_its_own_folder_is_removed_too(worker: WorkerU
 
     assert [base64.b64decode(file["data"]) for file in result["files"]] == [b"A", b"B", b"T"]
     assert worker_is_clean(worker)
-    assert list((worker.base / "output").iterdir()) == []
+    assert list((worker.folders.output).iterdir()) == []
 
 
 def test_a_link_out_of_the_output_folder_is_not_followed_when_cleaning(
@@ -195,7 +195,7 @@ def test_a_link_out_of_the_output_folder_is_not_followed_when_cleaning(
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious.bin").write_bytes(b"precious")
-    link = worker.base / "output" / "link"
+    link = worker.folders.output / "link"
     link.symlink_to(outside)
     try:
         worker.run({"workflow": reporting({"files": [file_item("precious.bin", "link")]})})
@@ -205,7 +205,7 @@ def test_a_link_out_of_the_output_folder_is_not_followed_when_cleaning(
 
 
 def test_a_full_disk_while_a_node_saves_is_its_own_error(worker: WorkerUnderTest) -> None:
-    full = worker.base / "output" / "full.bin"
+    full = worker.folders.output / "full.bin"
     full.symlink_to("/dev/full")
     try:
         result = worker.run({"workflow": reporting({}, {"full.bin": b"much"})})
@@ -220,7 +220,7 @@ def test_a_full_disk_while_a_node_saves_is_its_own_error(worker: WorkerUnderTest
 def test_a_full_disk_while_results_are_fetched_is_its_own_error(
     worker: WorkerUnderTest, tmp_path: Path
 ) -> None:
-    (worker.base / "output" / "made.png").write_bytes(png((0, 0, 0)))
+    (worker.folders.output / "made.png").write_bytes(png((0, 0, 0)))
     (tmp_path / "0.png").symlink_to("/dev/full")
     incarnation = worker.supervisor.wait_ready()
     assert incarnation is not None
