@@ -66,17 +66,20 @@ class Watch:
         liveness = Liveness(self._settings.comfy_hang_timeout_s)
         every_s = min(PING_EVERY_S, self._settings.comfy_hang_timeout_s / 2)
         looked = time.monotonic()
+        starved = False
         while True:
             if ended := self._pause(LOOK_S) or self._death():
                 return ended
             if time.monotonic() - looked < every_s:
                 continue
             looked = time.monotonic()
-            look = self._look()
-            if silent_s := liveness.frozen_after(look):
-                return Ended(f"{self._whose()} gave no answer for {silent_s:.0f} s", "frozen")
-            if not look.answered and self.lacks_descriptors():
+            was_starved, starved = starved, self.lacks_descriptors()
+            if was_starved and starved:
                 return Ended("ComfyUI has no file descriptors left", "unusable", run_again=False)
+            if starved:  # then it cannot answer, and a node may be about to close them
+                continue
+            if silent_s := liveness.frozen_after(self._look()):
+                return Ended(f"{self._whose()} gave no answer for {silent_s:.0f} s", "frozen")
 
     def lacks_descriptors(self) -> bool:
         """Tell whether its nodes have opened all the files that it may open."""
