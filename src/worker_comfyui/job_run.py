@@ -167,11 +167,18 @@ class JobRun:
             incarnation = self._ready()
             workspace = Workspace(incarnation.folders, self._name, scratch)
             try:
-                with ComfyClient(incarnation.address) as client:
+                with (
+                    self._supervisor.in_use(incarnation),
+                    ComfyClient(incarnation.address) as client,
+                ):
                     collected = self._run(client, incarnation, workspace, files)
             except ComfyUnavailable as error:
                 lost = self._lost(error, incarnation)
                 log.warning(str(lost), extra={"event": "comfyui_lost", "run": run})
+                ended = self._supervisor.failure(incarnation)
+                if ended and not ended.run_again:
+                    lost.retryable = False
+                    raise lost from error
                 if run == RUNS:
                     raise type(lost)(f"{lost.message} (in both of {RUNS} runs)") from error
             else:

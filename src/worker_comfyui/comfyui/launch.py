@@ -16,6 +16,7 @@ import resource
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 STOP = signal.SIGUSR1
@@ -38,7 +39,7 @@ def _start(command: list[str]) -> int:
     child = os.fork()
     if child:
         # Handlers, not SIG_IGN: what is ignored stays ignored in the command.
-        signal.signal(STOP, lambda *_: os.kill(child, signal.SIGKILL))
+        signal.signal(STOP, lambda *_: _kill(child))
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         return child
     signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
@@ -50,6 +51,11 @@ def _start(command: list[str]) -> int:
     except OSError as error:
         os.write(2, f"{command[0]} cannot be run: {error.strerror}\n".encode())
         os._exit(1)
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _wait(child: int) -> int:
@@ -82,7 +88,7 @@ def _end_the_rest() -> None:
         except ChildProcessError:
             return
         for pid in _children():
-            os.kill(pid, signal.SIGKILL)
+            _kill(pid)
         time.sleep(0.005)
 
 

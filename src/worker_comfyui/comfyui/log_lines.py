@@ -18,6 +18,7 @@ _LEVEL = re.compile(r"\[(DEBUG|DETAIL|INFO|WARNING|ERROR|CRITICAL)\] ")
 _LEVELS = {"DETAIL": logging.DEBUG, **logging.getLevelNamesMapping()}
 _TRACEBACK = re.compile(r"(\[\w+\] )?\s*(\+ Exception Group )?Traceback \(most recent call last\):")
 _HEADING = ("Exception in thread ", "Exception ignored in", "Unhandled exception")
+_GROUP_END = re.compile(r"\s+\+-+")
 _CHAIN = (
     "During handling of the above exception, another exception occurred:",
     "The above exception was the direct cause of the following exception:",
@@ -102,7 +103,7 @@ class Records:
             self._message, self._gap = 0, False
         elif not self._message:  # the frames, up to the first line without indentation
             is_frame = not line or line[0].isspace() or _TRACEBACK.match(line)
-            self._message = 0 if is_frame else 1
+            self._message = 0 if is_frame and not _GROUP_END.fullmatch(line) else 1
         elif not line:
             self._gap = True
         else:  # the exception's text may have many lines

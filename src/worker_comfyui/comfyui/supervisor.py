@@ -56,7 +56,6 @@ class Supervisor:
         self._must_end: Ended | None = None
         self._unusable: str | None = None
         self._jobs = 0
-        self._abandoned = 0
         self._stopping = False
         self._begun = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="comfyui-supervisor", daemon=True)
@@ -87,7 +86,7 @@ class Supervisor:
     @property
     def is_ready(self) -> bool:
         """Whether ComfyUI can be used right now."""
-        return self._ready is not None and not self._abandoned
+        return self._ready is not None
 
     @property
     def gave_up(self) -> bool:
@@ -103,7 +102,7 @@ class Supervisor:
         """
         with self._changed:
             while not give_up():
-                if self._ready and not self._abandoned:
+                if self._ready:
                     return self._ready
                 if self._error:
                     raise self._error
@@ -128,8 +127,10 @@ class Supervisor:
             self._jobs += 1
         try:
             with logs.lent_fields("comfyui"):
-                yield
-                self._drain(incarnation)
+                try:
+                    yield
+                finally:
+                    self._drain(incarnation)
         finally:
             lacks = self._lacks_descriptors(incarnation)
             with self._changed:
@@ -162,36 +163,6 @@ class Supervisor:
                 self._changed.notify_all()
             while incarnation.number not in self._ended and not self._stopping:
                 self._changed.wait(WAIT_S)
-
-    def abandon(
-        self, incarnation: Incarnation, prompt_id: str, then: Callable[[], None] = lambda: None
-    ) -> None:
-        """Let ComfyUI give up a prompt, and return at once: the caller need not wait for it.
-
-        Nobody gets this incarnation before the prompt is gone, if need be by a restart after
-        COMFY_INTERRUPT_TIMEOUT_S.
-
-        Args:
-            incarnation: Where it was queued.
-            prompt_id: Which one.
-            then: Called in another thread when it is gone, before anybody gets ComfyUI.
-        """
-        from worker_comfyui.comfyui.interruption import interrupted  # noqa: PLC0415  # as `watch`
-
-        def end() -> None:
-            try:
-                limit_s = self._settings.comfy_interrupt_timeout_s
-                if not interrupted(incarnation, prompt_id, self.failure, limit_s):
-                    self.restart(incarnation, "ComfyUI did not obey an interrupt")
-                then()
-            finally:
-                with self._changed:
-                    self._abandoned -= 1
-                    self._changed.notify_all()
-
-        with self._changed:
-            self._abandoned += 1
-        threading.Thread(target=end, name="comfyui-interrupt", daemon=True).start()
 
     def _drain(self, incarnation: Incarnation) -> None:
         run = self._run
@@ -227,20 +198,16 @@ class Supervisor:
             was_ready = self._ready is not None
             self._ready = None
             self._ended[self._number] = ended
-            if not self._stopping:
+            # A job that would end any ComfyUI says nothing about this one.
+            counts = not self._jobs or ended.run_again
+            if not self._stopping and counts:
                 self._error = self._given_up(ended, lines, was_ready=was_ready)
             self._changed.notify_all()
             if self._stopping or self._error:
                 return False
-            pause_s = self._pause_s(ended)
+            pause_s = self._restarts.next_pause_s() if counts else 0.0
             log.warning("%s; starting it again in %g s", ended.reason, pause_s)
             return not self._changed.wait_for(lambda: self._stopping, pause_s)
-
-    def _pause_s(self, ended: Ended) -> float:
-        # A job that would end any ComfyUI says nothing about this one.
-        if self._jobs and not ended.run_again:
-            return 0.0
-        return self._restarts.next_pause_s()
 
     def _given_up(
         self, ended: Ended, lines: list[str], *, was_ready: bool

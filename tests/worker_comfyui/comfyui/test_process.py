@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.support.processes import is_gone, number_in, wait_until
 from worker_comfyui.comfyui.log_lines import MAX_LINE_BYTES
 from worker_comfyui.comfyui.process import ComfyProcess
 from worker_comfyui.comfyui.process_log import MAX_TAIL_CHARACTERS, TAIL_LINES
@@ -35,27 +36,6 @@ def ended(program: str, cwd: Path) -> tuple[int | None, list[str]]:
     """Run a program to its end; its exit code and the end of its log."""
     with running(program, cwd) as process:
         return process.wait(20), process.last_lines()
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 15) -> bool:
-    give_up_at = time.monotonic() + seconds
-    while time.monotonic() < give_up_at:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return condition()
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def number_in(path: Path) -> int:
-    assert wait_until(lambda: path.exists() and path.read_text().endswith("\n"))
-    return int(path.read_text())
 
 
 def test_a_process_runs_in_its_folder_to_its_exit_code(tmp_path: Path) -> None:
