@@ -23,10 +23,12 @@ def reading(program: str) -> Iterator[tuple[ProcessLog, subprocess.Popen[bytes]]
     line = [sys.executable, "-u", "-c", program]
     with subprocess.Popen(line, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
+        log = ProcessLog(process.stdout)
         try:
-            yield ProcessLog(process.stdout), process
+            yield log, process
         finally:
             process.kill()
+            log.join(20)
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
