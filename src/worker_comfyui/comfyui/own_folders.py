@@ -18,6 +18,8 @@ from worker_comfyui.comfyui.command import FolderFlags, Folders
 log = logging.getLogger(__name__)
 
 PREFIX = "worker-comfyui-"
+MARK = "a worker's own folder, removed when it ends"
+"""A file in it: anybody may call a folder something like that."""
 MAX_COPIED_BYTES = 1_000_000_000
 MAX_COPIED_FILES = 10_000
 
@@ -75,7 +77,9 @@ class OwnFolders:
     def sweep(self) -> None:
         """Remove the folders of workers that were killed."""
         for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-            if folder == self._root or (lock := _lock(folder)) is None:
+            if folder == self._root or not _is_a_worker_s(folder):
+                continue
+            if (lock := _lock(folder)) is None:
                 continue
             log.info("removing %s, which a worker that was killed has left", folder)
             shutil.rmtree(folder, ignore_errors=True)
@@ -103,6 +107,7 @@ class OwnFolders:
             unnamed = Path(tempfile.mkdtemp(prefix=f".{PREFIX}"))
             # Locked before it has its name: a sweep would take it for left.
             self._root_lock = _lock(unnamed)
+            (unnamed / MARK).touch()
             self._root = unnamed.rename(unnamed.with_name(unnamed.name.removeprefix(".")))
         return self._root
 
@@ -142,6 +147,14 @@ class OwnFolders:
             return False
         self._claims.append(lock)
         return True
+
+
+def _is_a_worker_s(folder: Path) -> bool:
+    try:
+        is_own = folder.lstat().st_uid == os.geteuid()
+    except FileNotFoundError:
+        return False
+    return is_own and not folder.is_symlink() and (folder / MARK).is_file()
 
 
 def _lock(folder: Path) -> int | None:
