@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from worker_comfyui.comfyui.command import FolderFlags, Folders
@@ -79,11 +80,12 @@ class OwnFolders:
         for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
             if folder == self._root or not _is_a_worker_s(folder):
                 continue
-            if (lock := _lock(folder)) is None:
-                continue
-            log.info("removing %s, which a worker that was killed has left", folder)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(lock)
+            with suppress(OSError):  # another worker sweeps as well
+                if (lock := _lock(folder)) is None:
+                    continue
+                log.info("removing %s, which a worker that was killed has left", folder)
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(lock)
 
     def close(self) -> None:
         """Remove everything."""
