@@ -17,7 +17,7 @@ from types import FrameType
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
 
-from worker_comfyui import logs
+from worker_comfyui import logs, preflight
 from worker_comfyui.comfyui.supervisor import Supervisor
 from worker_comfyui.config import Settings
 from worker_comfyui.errors import StartError
@@ -34,7 +34,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
     try:
-        settings = Settings.from_env(os.environ)
+        settings = preflight.settings_from(os.environ)
     except StartError as error:
         sys.stderr.write(f"{error}\n")
         return 1

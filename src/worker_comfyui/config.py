@@ -79,6 +79,21 @@ def choice(*options: str) -> Callable[[str], str]:
     return parse
 
 
+def log_level(*options: str) -> Callable[[str], str]:
+    """Make a parser of the options, which also takes `warn`, as many programs call it."""
+    parse_choice = choice(*options)
+
+    def parse(text: str) -> str:
+        return parse_choice("WARNING" if text.lower() == "warn" else text)
+
+    return parse
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Split names at commas and spaces."""
+    return tuple(text.replace(",", " ").split())
+
+
 def http_url(text: str) -> str:
     """Take an absolute http(s) URL without a password, and without the slash at its end."""
     try:
@@ -149,9 +164,15 @@ class Settings:
         host_and_port,
         "`host:port` of a ComfyUI that runs already; the worker then starts none.",
     )
+    comfy_env_pass: tuple[str, ...] = variable(
+        "COMFY_ENV_PASS",
+        names,
+        "Variables that ComfyUI gets although the worker keeps such ones for itself: HF_TOKEN.",
+        default=(),
+    )
     comfy_log_level: str = variable(
         "COMFY_LOG_LEVEL",
-        choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+        log_level("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
         "How much ComfyUI logs.",
         default="INFO",
     )
@@ -334,7 +355,7 @@ class Settings:
     )
     log_level: str = variable(
         "LOG_LEVEL",
-        choice("DEBUG", "INFO", "WARNING", "ERROR"),
+        log_level("DEBUG", "INFO", "WARNING", "ERROR"),
         "How much the worker logs.",
         default="INFO",
     )
@@ -352,6 +373,14 @@ class Settings:
         Raises:
             ConfigurationError: with every problem, each naming its variable.
         """
+        settings, problems = cls.read(environ)
+        if problems:
+            raise ConfigurationError("; ".join(problems))
+        return settings
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
+        """Read all settings; return them with every problem. What is wrong has its default."""
         values: dict[str, Any] = {}
         problems: list[str] = []
         present: set[str] = set()
@@ -371,9 +400,7 @@ class Settings:
             settings.bucket_location()
         except ValueError as error:
             problems.append(f"BUCKET_ENDPOINT_URL {error}")
-        if problems:
-            raise ConfigurationError("; ".join(problems))
-        return settings
+        return settings, problems
 
     def bucket_location(self) -> Location | None:
         """Find out where the worker's bucket is; None: there is none.

@@ -63,7 +63,7 @@ class WorkerError(Exception):
 
     code: ClassVar[str]
     hint: ClassVar[str]
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
 
     def __init__(self, message: str, details: Sequence[Detail] = ()) -> None:
         super().__init__(message)

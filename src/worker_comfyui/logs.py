@@ -16,6 +16,7 @@ from worker_comfyui.redaction import Redactor
 from worker_comfyui.strict import clean
 
 _fields: ContextVar[dict[str, str] | None] = ContextVar("log_fields", default=None)
+_lent: dict[str, dict[str, str]] = {}
 MAX_MESSAGE = 20_000
 """Characters of one message. ComfyUI and its nodes may print anything, whole images too."""
 
@@ -30,6 +31,20 @@ def fields(**values: str) -> Iterator[None]:
         yield
     finally:
         _fields.reset(token)
+
+
+@contextmanager
+def lent_fields(logger: str) -> Iterator[None]:
+    """Put the fields of this block also on what another thread logs under this name meanwhile."""
+    before = _lent.get(logger)
+    _lent[logger] = _fields.get() or {}
+    try:
+        yield
+    finally:
+        if before is None:
+            _lent.pop(logger, None)
+        else:
+            _lent[logger] = before
 
 
 def configure(settings: Settings, redactor: Redactor, stream: TextIO | None = None) -> None:
@@ -50,7 +65,7 @@ def configure(settings: Settings, redactor: Redactor, stream: TextIO | None = No
     logging.getLogger("worker_comfyui").setLevel(settings.log_level)
     logging.getLogger("runpod").setLevel(settings.log_level)
     # ComfyUI's own lines come at the level that ComfyUI was started with.
-    logging.getLogger("comfyui").setLevel(logging.INFO)
+    logging.getLogger("comfyui").setLevel(logging.DEBUG)
 
 
 def trace_websockets() -> None:
@@ -70,7 +85,7 @@ def shortened(text: str) -> str:
 
 def _add_context(record: logging.LogRecord) -> bool:
     # A record may come from another thread than the one that is to print it.
-    record.context = _fields.get() or {}
+    record.context = _fields.get() or _lent.get(record.name) or {}
     return True
 
 

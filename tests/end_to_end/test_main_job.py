@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +13,9 @@ from PIL import ImageChops
 
 from tests.end_to_end.conftest import StartPlatform
 from tests.end_to_end.workflows import colour_of, pictures, request, solid_colour
+from tests.support.handler import comfyui_folders
 from tests.support.platform import ROOT, RunningPlatform
-from tests.support.worker import wait_until
+from tests.support.worker import files_in, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +117,7 @@ def test_the_execution_timeout_frees_comfyui_for_the_next(platform: RunningPlatf
 def test_no_file_of_any_job_is_left(platform: RunningPlatform) -> None:
     platform.run_sync(request(solid_colour(12)))
     (folder,) = platform.worker_folders()
-
-    def files() -> list[Path]:
-        places = [folder / "base" / name for name in ("input", "output", "temp")]
-        return [path for place in places for path in place.rglob("*") if path.is_file()]
-
-    wait_until(lambda: not files(), 10)
+    folders = comfyui_folders(folder / "base")
+    wait_until(
+        lambda: not files_in(input=folders.input, output=folders.output, temp=folders.temp), 10
+    )

@@ -9,10 +9,17 @@ import pytest
 import requests
 
 from tests.support.comfyui import FAULT_NODES
-from tests.support.handler import Handler, Post, recorded_posts, running_endpoint
+from tests.support.handler import (
+    Handler,
+    Post,
+    comfyui_folders,
+    recorded_posts,
+    running_endpoint,
+)
 from tests.support.platform import RunningPlatform
 from tests.support.s3 import ACCESS_KEY, SECRET_KEY, serving_s3
 from tests.support.tcp_proxy import Faults, proxying
+from tests.support.worker import files_in
 from tests.support.workflows import color_of, node, saved_image
 
 Endpoint = tuple[RunningPlatform, Handler]
@@ -50,10 +57,8 @@ def the_next_job_is_clean(platform: RunningPlatform, handler: Handler) -> None:
     assert color_of(job["output"]["images"][0]) == (0, 255, 0)
     assert queue(handler) == ([], [])
     assert requests.get(f"{handler.comfyui_url()}/history", timeout=5).json() == {}
-    files = [
-        p for folder in ("input", "output", "temp") for p in (handler.base / folder).rglob("*")
-    ]
-    assert [path for path in files if path.is_file()] == []
+    folders = comfyui_folders(handler.base)
+    assert files_in(input=folders.input, output=folders.output, temp=folders.temp) == []
 
 
 def results_of(posts: list[Post], job_id: str) -> list[dict[str, Any]]:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.comfyui import REAL_COMFYUI
+from tests.support.comfyui import REAL_COMFYUI, running_comfyui
 from tests.support.handler import (
     Handler,
+    comfyui_folders,
     handler_environment,
     on_platform,
     running_endpoint,
@@ -103,7 +104,32 @@ def test_an_address_where_no_comfyui_runs_ends_the_worker_when_its_time_is_up(
     handler = failed_start(
         platform, tmp_path / "base", COMFY_HOST="127.0.0.1:1", COMFY_START_TIMEOUT_S="1"
     )
-    assert "was not ready after" in failure(handler)
+    assert "127.0.0.1:1 (COMFY_HOST) was not ready after" in failure(handler)
+
+
+def test_an_address_where_nobody_answers_is_named_in_the_log_within_seconds(
+    platform: RunningPlatform, tmp_path: Path
+) -> None:
+    environment = handler_environment(
+        tmp_path / "base", **on_platform(platform), COMFY_HOST="127.0.0.1:1"
+    )
+    with running_handler(tmp_path / "base", environment) as handler:
+        handler.wait_until(lambda: "127.0.0.1:1 (COMFY_HOST)" in handler.log(), 15)
+    (line,) = [line for line in handler.lines() if "COMFY_HOST" in line["message"]]
+    assert line["level"] == "WARNING"
+    assert "Connection refused" in line["message"]
+    assert "waiting for" in line["message"]
+
+
+def test_a_stranger_on_the_port_is_not_taken_for_our_comfyui(
+    platform: RunningPlatform, tmp_path: Path
+) -> None:
+    with running_comfyui(tmp_path / "stranger") as stranger:
+        flags = handler_environment(tmp_path / "base")["COMFYUI_ARGS"] + f" --port {stranger.port}"
+        handler = failed_start(platform, tmp_path / "base", COMFYUI_ARGS=flags)
+        assert stranger.get("/system_stats").status_code == 200
+    assert "Another process has the port" in failure(handler)
+    assert "comfyui_ready" not in handler.events()
 
 
 @pytest.mark.parametrize(
@@ -126,6 +152,22 @@ def test_wrong_settings_end_the_worker_before_anything_is_started(
     assert "MAX_INPUT_MB" in handler.log()
     assert "LOG_LEVEL" in handler.log()
     assert "starting ComfyUI" not in handler.log()
+
+
+def test_what_the_settings_name_is_checked_in_the_same_go(
+    platform: RunningPlatform, tmp_path: Path
+) -> None:
+    handler = failed_start(
+        platform,
+        tmp_path / "base",
+        MAX_INPUT_MB="lots",
+        COMFYUI_ARGS="--port",
+        WARMUP_WORKFLOW=str(tmp_path / "missing.json"),
+    )
+    (line,) = handler.log().splitlines()
+    assert line.startswith("CONFIGURATION_ERROR: ")
+    for word in ("MAX_INPUT_MB", "COMFYUI_ARGS: argument --port", "WARMUP_WORKFLOW", "missing"):
+        assert word in line
 
 
 def test_a_custom_node_that_cannot_be_imported_is_logged_and_does_not_stop_the_worker(
@@ -181,7 +223,7 @@ def test_the_warm_up_workflow_runs_before_the_first_job(tmp_path: Path) -> None:
         assert job["status"] == "COMPLETED"
         done = [line["job_id"] for line in handler.lines() if line.get("event") == "job_done"]
         assert done == ["warm-up", job["id"]]
-        assert list((tmp_path / "base" / "output").rglob("*.png")) == []
+        assert list(comfyui_folders(tmp_path / "base").output.rglob("*.png")) == []
 
 
 @pytest.mark.parametrize(
@@ -189,16 +231,13 @@ def test_the_warm_up_workflow_runs_before_the_first_job(tmp_path: Path) -> None:
     [
         (json.dumps({"1": node("TestFail", message="cannot warm up")}), "cannot warm up"),
         (json.dumps({"1": node("NoSuchNode")}), "NoSuchNode"),
-        ("{", "cannot be used"),
-        (None, "cannot be used"),
     ],
 )
 def test_a_warm_up_workflow_that_fails_ends_the_worker(
-    content: str | None, reason: str, platform: RunningPlatform, tmp_path: Path
+    content: str, reason: str, platform: RunningPlatform, tmp_path: Path
 ) -> None:
     path = tmp_path / "warm-up.json"
-    if content is not None:
-        path.write_text(content)
+    path.write_text(content)
     handler = failed_start(platform, tmp_path / "base", WARMUP_WORKFLOW=str(path))
     (line,) = [line for line in handler.lines() if line.get("event") == "start_failed"]
     assert line["error_code"] == "CONFIGURATION_ERROR"

@@ -6,12 +6,16 @@ Every node runs anew in each prompt, never from the cache.
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import itertools
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -120,6 +124,99 @@ class TestFail(_TestNode):
 
     def run(self, message: str, any: Any = None) -> None:  # noqa: A002, ARG002 - the input's name
         raise RuntimeError(message)
+
+
+class TestEndExecutor(_TestNode):
+    """Raises what ComfyUI's executor does not survive, ``times`` times at most."""
+
+    ERRORS: ClassVar[dict[str, BaseException]] = {
+        "SystemExit": SystemExit("the node wants to exit"),
+        "KeyboardInterrupt": KeyboardInterrupt("the node was stopped"),
+        "CancelledError": asyncio.CancelledError("the node was cancelled"),
+        "surrogate": RuntimeError("half a character: \ud83d"),
+    }
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {"required": {"error": (list(cls.ERRORS),)}, "optional": _limited()}
+
+    def run(self, error: str, times: int = 0, counter: str = "") -> dict[str, Any]:
+        if _once_more(times, counter):
+            raise self.ERRORS[error]
+        return {"ui": {"text": ["alive"]}}
+
+
+class TestBusy(_TestNode):
+    """Works for about ``seconds`` in one call that never lets another thread run."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {"required": {"seconds": _seconds()}}
+
+    def run(self, seconds: float) -> dict[str, Any]:
+        some = 10_000_000
+        started = time.perf_counter()
+        deque(itertools.repeat(None, some), maxlen=0)
+        each = (time.perf_counter() - started) / some
+        deque(itertools.repeat(None, int(seconds / each)), maxlen=0)
+        return {"ui": {"text": ["done"]}}
+
+
+class TestPrint(_TestNode):
+    """Prints ``text`` ``count`` times, without a flush, and then does ``then``."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {
+            "required": {"text": _text("printed"), "count": ("INT", {"default": 1, "min": 0})},
+            "optional": {"then": (["end", "kill"],)},
+        }
+
+    def run(self, text: str, count: int, then: str = "end") -> dict[str, Any]:
+        for _ in range(count):
+            print(text)  # noqa: T201 - as nodes do
+        if then == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"ui": {"text": ["printed"]}}
+
+
+class TestDetach(_TestNode):
+    """Starts a program in a session of its own, whose parent ends; reports its process id."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {"required": {}}
+
+    def run(self) -> dict[str, Any]:
+        program = ["sh", "-c", "setsid sleep 600 > /dev/null 2>&1 & echo $!"]
+        done = subprocess.run(program, capture_output=True, text=True, check=True)
+        return {"ui": {"text": [done.stdout.strip()]}}
+
+
+class TestTakeFiles(_TestNode):
+    """Opens files until the system refuses, and keeps them open."""
+
+    KEPT: ClassVar[list[Any]] = []
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {"required": {}}
+
+    def run(self) -> None:
+        while True:
+            self.KEPT.append(os.open(os.devnull, os.O_RDONLY))
+
+
+class TestTellEnvironment(_TestNode):
+    """Reports the environment variables ``names`` (with commas), as JSON."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {"required": {"names": _text()}}
+
+    def run(self, names: str) -> dict[str, Any]:
+        found = {name: os.environ.get(name) for name in names.split(",")}
+        return {"ui": {"text": [json.dumps(found)]}}
 
 
 class TestOutOfMemory(_TestNode):
@@ -304,6 +401,12 @@ NODE_CLASS_MAPPINGS = {
         TestSleepOutput,
         TestHang,
         TestFail,
+        TestEndExecutor,
+        TestBusy,
+        TestPrint,
+        TestDetach,
+        TestTakeFiles,
+        TestTellEnvironment,
         TestOutOfMemory,
         TestExit,
         TestKill,

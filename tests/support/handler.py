@@ -19,6 +19,7 @@ from aiohttp import web
 from tests.support.comfyui import FAULT_NODES, REAL_COMFYUI, prepare_base
 from tests.support.platform import ROOT, RunningPlatform, running_platform
 from tests.support.worker import worker_environment
+from worker_comfyui.comfyui.command import Folders
 
 START_S = 120 if REAL_COMFYUI else 40
 NOT_INHERITED = ("COMFY", "BUCKET_", "RUNPOD_", "PYTHONPATH", "SERVE_API_LOCALLY")
@@ -87,6 +88,15 @@ class Handler:
     def comfyui_pids(self) -> list[int]:
         """The ComfyUI processes that use this worker's base directory."""
         return pids_with(str(self.base))
+
+
+def comfyui_folders(base: Path) -> Folders:
+    """The folders that the ComfyUI with this base directory was started with."""
+    for pid in pids_with(str(base)):
+        with suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+            return Folders.of(base, words)
+    raise AssertionError("no ComfyUI runs")
 
 
 def pids_with(word: str) -> list[int]:

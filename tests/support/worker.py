@@ -10,11 +10,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import requests
 
@@ -26,6 +27,7 @@ from tests.support.comfyui import (
     REAL_COMFYUI,
     prepare_base,
 )
+from worker_comfyui.comfyui.command import Folders
 from worker_comfyui.comfyui.supervisor import Supervisor
 from worker_comfyui.comfyui.tracking import Update
 from worker_comfyui.config import Settings
@@ -108,25 +110,36 @@ class WorkerUnderTest:
         return [path.name for path in self.temp.iterdir()]
 
     def comfyui_pid(self) -> int:
-        """Find the process of this worker's ComfyUI."""
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-                parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
-            except OSError:
-                continue
-            if str(self.base).encode() in words and int(parent) == os.getpid():
-                return int(entry.name)
+        """Find the process of this worker's ComfyUI: the one below its launcher."""
+        for launcher in psutil.Process().children():
+            with suppress(psutil.NoSuchProcess):
+                for process in launcher.children():
+                    if str(self.base) in process.cmdline():
+                        return process.pid
         raise AssertionError("no ComfyUI runs")
 
+    @property
+    def folders(self) -> Folders:
+        """The folders of this worker's ComfyUI, of the run that is ready now."""
+        incarnation = self.supervisor.wait_ready()
+        assert incarnation is not None
+        assert incarnation.folders is not None
+        return incarnation.folders
+
     def files(self) -> list[str]:
-        """All files in ComfyUI's input, output and temp folders, relative to its base."""
-        return sorted(
-            str(path.relative_to(self.base))
-            for folder in ("input", "output", "temp")
-            for path in (self.base / folder).rglob("*")
-            if path.is_file()
-        )
+        """All files in ComfyUI's folders, as `input/name`."""
+        folders = self.folders
+        return files_in(input=folders.input, output=folders.output, temp=folders.temp)
+
+
+def files_in(**folders: Path) -> list[str]:
+    """All files in these folders, each after its folder's name."""
+    return sorted(
+        str(name / path.relative_to(folder))
+        for name, folder in ((Path(name), folder) for name, folder in folders.items())
+        for path in folder.rglob("*")
+        if path.is_file()
+    )
 
 
 def worker_is_clean(worker: WorkerUnderTest) -> bool:

@@ -221,3 +221,28 @@ def test_the_log_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> N
     captured = capsys.readouterr()
     assert "hello" in captured.err
     assert captured.out == ""
+
+
+def test_fields_are_lent_to_one_logger_in_other_threads_and_only_for_the_block(
+    stream: io.StringIO,
+) -> None:
+    def elsewhere(name: str) -> None:
+        thread = threading.Thread(target=logging.getLogger(name).info, args=(name,))
+        thread.start()
+        thread.join()
+
+    with logs.fields(job_id="job-1"), logs.lent_fields("comfyui"):
+        elsewhere("comfyui")
+        elsewhere("worker_comfyui.test")
+    elsewhere("comfyui")
+    assert [(line["message"], line.get("job_id")) for line in lines(stream)] == [
+        ("comfyui", "job-1"),
+        ("worker_comfyui.test", None),
+        ("comfyui", None),
+    ]
+
+
+def test_comfyui_s_lines_come_at_any_level(stream: io.StringIO) -> None:
+    logging.getLogger("comfyui").debug("detail")
+    (line,) = lines(stream)
+    assert (line["level"], line["message"]) == ("DEBUG", "detail")

@@ -1,4 +1,4 @@
-"""How ComfyUI is started, and which folders it then uses. Pure.
+"""How ComfyUI is started, and which folders it then uses.
 
 Flags: ComfyUI 0.3.64 comfy/cli_args.py; unknown ones stop ComfyUI, so only old ones are used.
 """
@@ -8,16 +8,26 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, Self
 
+from worker_comfyui.comfyui import bootstrap
 from worker_comfyui.config import Settings
 from worker_comfyui.errors import ConfigurationError
 
 DEFAULT_UPLOAD_MB = 100
 """What ComfyUI takes without `--max-upload-size`; its MB are 1,048,576 bytes."""
+
+_ENVIRONMENTS = (
+    "venv/bin/python",
+    ".venv/bin/python",
+    "python_embeded/python",  # spelled so in ComfyUI's portable package
+    "python_embeded/python.exe",
+    "../python_embeded/python.exe",
+)
+"""Where ComfyUI's own Python is, by its manual and by comfy-cli."""
 
 
 class _Flags(argparse.ArgumentParser):
@@ -33,7 +43,7 @@ class _Flags(argparse.ArgumentParser):
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """The folders of a ComfyUI on this machine, where the worker cleans up after a job."""
+    """The folders of a ComfyUI on this machine, where its jobs' files are."""
 
     input: Path
     output: Path
@@ -48,10 +58,7 @@ class Folders:
         Raises:
             ConfigurationError: a flag has no value.
         """
-        parser = _Flags()
-        for flag in ("base", "input", "output", "temp"):
-            parser.add_argument(f"--{flag}-directory", type=Path)
-        given, _ = parser.parse_known_args(flags)
+        given = _folder_flags(flags)
         root = root.absolute()
         base = root / (given.base_directory or "")
         return cls(
@@ -59,6 +66,44 @@ class Folders:
             output=root / (given.output_directory or base / "output"),
             temp=root / (given.temp_directory or base) / "temp",
         )
+
+    def flags(self) -> list[str]:
+        """Return the flags that make ComfyUI use them. It adds `temp` itself to the last."""
+        return [
+            *("--input-directory", str(self.input)),
+            *("--output-directory", str(self.output)),
+            *("--temp-directory", str(self.temp.parent)),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class FolderFlags:
+    """Which of its folders the operator names by flags."""
+
+    input: bool
+    output: bool
+    temp: bool
+
+    @classmethod
+    def of(cls, flags: Sequence[str]) -> Self:
+        """Look for the flags.
+
+        Raises:
+            ConfigurationError: a flag has no value.
+        """
+        given = _folder_flags(flags)
+        return cls(
+            input=given.input_directory is not None,
+            output=given.output_directory is not None,
+            temp=given.temp_directory is not None,
+        )
+
+
+def _folder_flags(flags: Sequence[str]) -> argparse.Namespace:
+    parser = _Flags()
+    for flag in ("base", "input", "output", "temp"):
+        parser.add_argument(f"--{flag}-directory", type=Path)
+    return parser.parse_known_args(flags)[0]
 
 
 def models_folder(root: Path, flags: Sequence[str]) -> Path:
@@ -75,14 +120,17 @@ def models_folder(root: Path, flags: Sequence[str]) -> Path:
     return base / (given.models_directory or "models")
 
 
-def command(settings: Settings, port: int, extra_model_paths: Path | None = None) -> list[str]:
-    """Make the command line. The operator's own flags come last, so that they win.
+def command(
+    settings: Settings, *, port: int, folders: Folders, extra_model_paths: Path | None = None
+) -> list[str]:
+    """Make the command line. The operator's own flags come late, so that they win.
 
     Paths are absolute: the process is started in ComfyUI's folder.
 
     Args:
         settings: All settings.
         port: Where it is to listen, unless the operator says otherwise.
+        folders: What it is to use; last, since another worker may use what the operator names.
         extra_model_paths: A file for ComfyUI beside those that the operator gives: it reads all.
     """
     flags = ["--disable-auto-launch", "--verbose", settings.comfy_log_level]
@@ -96,14 +144,24 @@ def command(settings: Settings, port: int, extra_model_paths: Path | None = None
         flags += ["--port", str(port)]
     if settings.max_input_mb > DEFAULT_UPLOAD_MB:
         flags += ["--max-upload-size", str(math.ceil(settings.max_input_mb))]
-    python = settings.comfyui_python or sys.executable
     return [
-        str(Path(python).absolute()) if "/" in python else python,
-        "-u",
+        interpreter(settings),
+        str(Path(bootstrap.__file__).absolute()),
         str(settings.comfyui_path.absolute() / "main.py"),
         *flags,
         *settings.comfyui_args,
+        *folders.flags(),
     ]
+
+
+def interpreter(settings: Settings) -> str:
+    """Return the Python for ComfyUI: the one that is set, one beside ComfyUI, or the worker's."""
+    if settings.comfyui_python:
+        python = settings.comfyui_python
+        return str(Path(python).absolute()) if "/" in python else python
+    root = settings.comfyui_path.absolute()
+    beside = (root / place for place in _ENVIRONMENTS)
+    return next((str(path) for path in beside if path.is_file()), sys.executable)
 
 
 def given_port(settings: Settings) -> int | None:
@@ -118,5 +176,33 @@ def given_port(settings: Settings) -> int | None:
     return port
 
 
+def host(settings: Settings) -> str:
+    """Return where to reach it, of the addresses on which COMFYUI_ARGS let it listen."""
+    parser = _Flags()
+    parser.add_argument("--listen", nargs="?", const="0.0.0.0,::", default="127.0.0.1")
+    given: str = parser.parse_known_args(settings.comfyui_args)[0].listen
+    addresses = [address.strip() for address in given.split(",")]
+    if {"127.0.0.1", "0.0.0.0", "localhost"} & set(addresses):  # noqa: S104
+        return "127.0.0.1"
+    first = {"::": "::1"}.get(addresses[0], addresses[0])
+    return f"[{first}]" if ":" in first else first
+
+
 def _has_flag(arguments: Sequence[str], flag: str) -> bool:
     return any(word == flag or word.startswith(f"{flag}=") for word in arguments)
+
+
+def problems(settings: Settings) -> list[str]:
+    """List what is wrong with COMFYUI_ARGS, as far as the worker reads them."""
+    found = []
+    readers: tuple[Callable[[], object], ...] = (
+        lambda: given_port(settings),
+        lambda: FolderFlags.of(settings.comfyui_args),
+        lambda: models_folder(settings.comfyui_path, settings.comfyui_args),
+    )
+    for read in readers:
+        try:
+            read()
+        except ConfigurationError as error:
+            found.append(error.message)
+    return list(dict.fromkeys(found))

@@ -1,9 +1,36 @@
-"""Why ComfyUI ended: from its exit code and the last lines of its log. Pure."""
+"""Why ComfyUI ended, or must end: from its exit code and its log. Pure."""
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from worker_comfyui.comfyui.bootstrap import EXECUTOR_ENDED, SIGN
+
+Cause = Literal["died", "executor", "output", "frozen", "unusable", "asked", "stopping"]
+"""Of an end: the process died, a node ended the thread that runs workflows, a node returned what
+ComfyUI cannot send, nothing answered, nothing more can be run in it, the worker asked for it, the
+worker stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The end of one run of ComfyUI.
+
+    Attributes:
+        reason: What happened, as a clause: `ComfyUI was killed (SIGKILL)`.
+        cause: What kind of end it was.
+        run_again: Whether the job in hand may run once more. False where the job itself, run
+            again, would certainly do the same.
+    """
+
+    reason: str
+    cause: Cause
+    run_again: bool = True
+
 
 _OLD_DRIVER = (
     "the host's NVIDIA driver is too old for the image's CUDA version: filter the endpoint's "
@@ -33,6 +60,10 @@ _HINTS = (
     ("out of memory", "memory ran out: use a larger GPU or a smaller model"),
     ("No space left on device", "the disk is full: give the endpoint a larger container disk"),
     ("already in use", "another process has the port: change `--port` in COMFYUI_ARGS"),
+    (
+        "No module named 'torch'",
+        "this Python is not the one that ComfyUI is installed in: set COMFYUI_PYTHON to that one",
+    ),
     ("unrecognized arguments", "this version of ComfyUI does not know a flag in COMFYUI_ARGS"),
     ("cannot be run", "there is no such interpreter: set COMFYUI_PYTHON"),
     ("can't open file", "there is no ComfyUI in that folder: set COMFYUI_PATH"),
@@ -58,3 +89,64 @@ def hint(log_lines: Sequence[str]) -> str | None:
     """Return what to do about the failure that the log's last lines show, if it is a known one."""
     text = "\n".join(log_lines).lower()
     return next((advice for sign, advice in _HINTS if sign.lower() in text), None)
+
+
+_EXCEPTION = re.compile(r"(\w+\.)*\w*(Error|Exception|Exit|Interrupt|Warning)(: .*)?$")
+_NOT_JSON = re.compile(
+    r"TypeError: Object of type .* is not JSON serializable|TypeError: keys must be str, int"
+    r"|ValueError: Circular reference detected|UnicodeEncodeError: .* surrogates not allowed"
+)
+"""ComfyUI sends what a node reports over the websocket, and ends where that fails (server.py,
+`publish_loop`)."""
+MAX_EXCEPTION = 300
+_STICKY = re.compile(
+    "an illegal memory access was encountered|device-side assert triggered"
+    "|unspecified launch failure|an illegal instruction was encountered|misaligned address"
+    "|hardware stack error|invalid program counter|operation not supported on global/shared address"
+    "|uncorrectable ECC error|the launch timed out and was terminated"
+    "|CUBLAS_STATUS_EXECUTION_FAILED|CUDNN_STATUS_EXECUTION_FAILED|fallen off the bus",
+    re.IGNORECASE,
+)
+"""Errors of a GPU after which the process must be ended: every later call gives them again.
+Source: https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html (cudaError)."""
+
+
+def death(code: int, log_lines: Sequence[str]) -> Ended:
+    """Say why the process ended by itself.
+
+    Args:
+        code: Its exit code, negative for signals.
+        log_lines: The end of its log.
+    """
+    if code == EXECUTOR_ENDED:
+        signs = [line.removeprefix(SIGN) for line in log_lines if line.startswith(SIGN)]
+        why = f" with {signs[-1][:MAX_EXCEPTION]}" if signs else ""
+        return Ended(
+            f"a node ended the thread of ComfyUI that runs workflows{why}", "executor", False
+        )
+    exception = last_exception(log_lines)
+    if exception and _NOT_JSON.match(exception):
+        return Ended(
+            f"a node returned something that is not JSON, and ComfyUI ended ({exception})",
+            "output",
+            False,
+        )
+    why = f" ({exception})" if exception and code > 0 else ""
+    return Ended(f"ComfyUI {exit_reason(code)}{why}", "died")
+
+
+def last_exception(log_lines: Sequence[str]) -> str | None:
+    """Return the exception at the end of the log's last traceback: `ValueError: no such thing`."""
+    in_traceback, found = False, None
+    for line in log_lines:
+        if line.lstrip().startswith("Traceback (most recent call last)"):
+            in_traceback = True
+        elif in_traceback and not line[:1].isspace() and _EXCEPTION.match(line):
+            in_traceback, found = False, line[:MAX_EXCEPTION]
+    return found
+
+
+def unusable(error: str) -> str | None:
+    """Tell from an error of a node whether every later workflow will fail as well, and why."""
+    found = _STICKY.search(error)
+    return f"the GPU can no longer be used by this ComfyUI: {found[0]}" if found else None

@@ -95,8 +95,8 @@ class Execution:
 
     def _check(self) -> None:
         self._stop.check()
-        if reason := self._supervisor.failure(self._link.incarnation):
-            raise ComfyCrashed(reason)
+        if ended := self._supervisor.failure(self._link.incarnation):
+            raise ComfyCrashed(ended.reason)
 
     def _take_back(self) -> None:
         incarnation, client = self._link.incarnation, self._link.client

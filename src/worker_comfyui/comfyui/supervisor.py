@@ -1,47 +1,38 @@
-"""Keeps one ComfyUI alive: starts it, watches it, starts it again when it dies or freezes."""
+"""Keeps one ComfyUI alive: starts it, watches it, starts it again when it dies or freezes.
+
+How it is started is in `incarnation`, what is watched in `watch`, how often it is started again in
+`restarts`, why it ended in `diagnosis`.
+"""
 
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from worker_comfyui.comfyui.command import Folders, command, given_port, models_folder
-from worker_comfyui.comfyui.diagnosis import exit_reason, hint
-from worker_comfyui.comfyui.process import ComfyProcess
+from worker_comfyui import logs
+from worker_comfyui.comfyui.diagnosis import Ended, hint, unusable
+from worker_comfyui.comfyui.incarnation import Incarnation, Run, Starter
+from worker_comfyui.comfyui.restarts import Restarts
 from worker_comfyui.config import Settings
-from worker_comfyui.errors import ComfyCrashed, ComfyStartFailed, ComfyUnavailable, StartError
-from worker_comfyui.volume.model_paths import ModelPaths
+from worker_comfyui.errors import ComfyCrashed, ComfyStartFailed, StartError
 
 if TYPE_CHECKING:
-    from worker_comfyui.comfyui.client import ComfyClient
+    from worker_comfyui.comfyui.watch import Watch
+
+__all__ = ["Ended", "Incarnation", "Supervisor"]
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 0.2
-PING_EVERY_S = 2.0
+WAIT_S = 0.2
+DRAIN_S = 0.2
 STOP_GRACE_S = 5.0
-MAX_BACK_OFF_S = 30.0
 SHOWN_LINES = 15
-
-
-@dataclass(frozen=True, slots=True)
-class Incarnation:
-    """One run of ComfyUI, from start to end; a restart makes the next.
-
-    Attributes:
-        number: 1 for the first start.
-        address: `host:port`.
-        folders: Its folders; None where they are not on this machine.
-    """
-
-    number: int
-    address: str
-    folders: Folders | None
+_STOPPING = Ended("the worker stops", "stopping")
 
 
 class Supervisor:
@@ -52,18 +43,22 @@ class Supervisor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._model_paths = ModelPaths(settings)
+        self._starter = Starter(settings)
+        self._restarts = Restarts(settings.comfy_max_restarts)
         self._changed = threading.Condition()
         self._number = 0
+        self._run: Run | None = None
+        self._watch: Watch | None = None
         self._ready: Incarnation | None = None
-        self._ended: dict[int, str] = {}
+        self._ended: dict[int, Ended] = {}
         self._error: StartError | ComfyCrashed | None = None
-        self._restarts = 0
         self._ever_ready = False
-        self._kill_reason: str | None = None
+        self._must_end: Ended | None = None
+        self._unusable: str | None = None
+        self._jobs = 0
         self._stopping = False
         self._begun = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="comfyui-supervisor", daemon=True)
+        self._thread = threading.Thread(target=self._keep, name="comfyui-supervisor", daemon=True)
 
     def start(self) -> None:
         """Start ComfyUI, and return when its process is there; `wait_ready` tells of the rest."""
@@ -77,7 +72,16 @@ class Supervisor:
             self._changed.notify_all()
         if self._thread.is_alive():
             self._thread.join()
-        self._model_paths.close()
+        self._starter.close()
+
+    @property
+    def scratch(self) -> Path:
+        """Where jobs keep their files; on the file system of ComfyUI's folders, as a rule.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        return self._starter.scratch
 
     @property
     def is_ready(self) -> bool:
@@ -103,165 +107,190 @@ class Supervisor:
                 if self._error:
                     raise self._error
                 if self._stopping:
-                    raise ComfyCrashed("the worker stops")
-                self._changed.wait(LOOK_S)
+                    raise ComfyCrashed(_STOPPING.reason)
+                self._changed.wait(WAIT_S)
         return None
 
-    def failure(self, incarnation: Incarnation) -> str | None:
+    def failure(self, incarnation: Incarnation) -> Ended | None:
         """Say why this incarnation is no more; None while it lives."""
         with self._changed:
             return self._ended.get(incarnation.number)
+
+    @contextmanager
+    def in_use(self, incarnation: Incarnation) -> Iterator[None]:
+        """Hold an incarnation for one job: from its first file there to its last.
+
+        What ComfyUI prints meanwhile has the job's fields in the log. If it turned out that nothing
+        more can be run in it, it is started again when the block ends, not before.
+        """
+        with self._changed:
+            self._jobs += 1
+        try:
+            with logs.lent_fields("comfyui"):
+                try:
+                    yield
+                finally:
+                    self._drain(incarnation)
+        finally:
+            lacks = self._lacks_descriptors(incarnation)
+            with self._changed:
+                self._jobs -= 1
+                if lacks:
+                    self._note_unusable(incarnation, "its nodes have opened all files that it may")
+                if self._unusable:
+                    self._ready = None
+                self._changed.notify_all()
+
+    def workflow_ended(self, incarnation: Incarnation, error: str | None = None) -> None:
+        """Note that ComfyUI ran a workflow to its end: earlier restarts no longer count.
+
+        Args:
+            incarnation: Where it ran.
+            error: What the node that failed said; it may mean that every later one will fail.
+        """
+        reason = unusable(error) if error else None
+        with self._changed:
+            if reason:
+                self._note_unusable(incarnation, reason)
+            else:
+                self._restarts.forget()
 
     def restart(self, incarnation: Incarnation, reason: str) -> None:
         """Kill this incarnation, if it still lives, so that the next is started."""
         with self._changed:
             if self._number == incarnation.number and incarnation.number not in self._ended:
-                self._kill_reason = reason
+                self._must_end = Ended(reason, "asked", run_again=False)
                 self._changed.notify_all()
             while incarnation.number not in self._ended and not self._stopping:
-                self._changed.wait(LOOK_S)
+                self._changed.wait(WAIT_S)
 
-    def succeeded(self) -> None:
-        """Note that a job ended well: earlier restarts no longer count."""
-        with self._changed:
-            self._restarts = 0
+    def _drain(self, incarnation: Incarnation) -> None:
+        run = self._run
+        if run and run.process and run.incarnation == incarnation:
+            run.process.log.drain(DRAIN_S)
 
-    def _run(self) -> None:
+    def _lacks_descriptors(self, incarnation: Incarnation) -> bool:
+        run, watch = self._run, self._watch
+        return bool(run and watch and run.incarnation == incarnation and watch.lacks_descriptors())
+
+    def _keep(self) -> None:
         try:
-            self._keep_alive()
+            while self._live_and_decide():
+                pass
         except Exception as error:
             log.exception("the supervisor of ComfyUI failed")
             with self._changed:  # nobody may wait for ever
                 self._ready = None
-                self._ended[self._number] = str(error)
-                self._error = ComfyStartFailed(f"the worker's supervisor failed: {error}")
+                reason = f"the worker's supervisor failed: {error}"
+                self._ended[self._number] = Ended(reason, "died")
+                self._error = ComfyStartFailed(reason)
                 self._changed.notify_all()
         finally:
             self._begun.set()
 
-    def _keep_alive(self) -> None:
-        while True:
-            with self._changed:
-                self._number += 1
-                self._kill_reason = None
-            reason, lines = self._live()
-            with self._changed:
-                was_ready = self._ready is not None
-                self._ready = None
-                self._ended[self._number] = reason
-                self._changed.notify_all()
-                if self._stopping:
-                    return
-                if self._give_up(reason, lines, was_ready=was_ready):
-                    self._changed.notify_all()
-                    return
-                self._restarts += 1
-                pause = min(2.0 ** (self._restarts - 1) - 1, MAX_BACK_OFF_S)
-                log.warning("%s; starting it again in %g s", reason, pause)
-                if self._changed.wait_for(lambda: self._stopping, pause):
-                    return
+    def _live_and_decide(self) -> bool:
+        """Run one incarnation to its end; tell whether to start another one."""
+        with self._changed:
+            self._number += 1
+            self._must_end = self._unusable = None
+        ended, lines = self._live()
+        with self._changed:
+            was_ready = self._ready is not None
+            self._ready = None
+            self._ended[self._number] = ended
+            # A job that would end any ComfyUI says nothing about this one.
+            counts = not self._jobs or ended.run_again
+            if not self._stopping and counts:
+                self._error = self._given_up(ended, lines, was_ready=was_ready)
+            self._changed.notify_all()
+            if self._stopping or self._error:
+                return False
+            pause_s = self._restarts.next_pause_s() if counts else 0.0
+            log.warning("%s; starting it again in %g s", ended.reason, pause_s)
+            return not self._changed.wait_for(lambda: self._stopping, pause_s)
 
-    def _give_up(self, reason: str, lines: list[str], *, was_ready: bool) -> bool:
+    def _given_up(
+        self, ended: Ended, lines: list[str], *, was_ready: bool
+    ) -> StartError | ComfyCrashed | None:
         if not self._ever_ready:
-            self._error = ComfyStartFailed(_with_log(reason, lines))
-        elif self._settings.comfy_host is not None:
-            if not was_ready:  # whoever runs it had all of COMFY_START_TIMEOUT_S to bring it back
-                self._error = ComfyCrashed(reason)
-        elif self._restarts >= self._settings.comfy_max_restarts:
-            self._error = ComfyCrashed(f"{reason}; {self._restarts} restarts did not help")
-        return self._error is not None
-
-    def _live(self) -> tuple[str, list[str]]:
-        """Run one incarnation to its end; return why it ended, and its last log lines."""
+            return ComfyStartFailed(_with_log(ended.reason, lines))
         if self._settings.comfy_host is not None:
-            return self._watch(None, Incarnation(self._number, self._settings.comfy_host, None)), []
-        port = given_port(self._settings) or _free_port()
-        root, flags = self._settings.comfyui_path, self._settings.comfyui_args
-        line = command(self._settings, port, self._model_paths.prepare(models_folder(root, flags)))
-        folders = Folders.of(root, line)
-        log.info("starting ComfyUI", extra={"command": line})
-        try:
-            process = ComfyProcess(line, cwd=self._settings.comfyui_path)
-        except OSError as error:
-            return f"ComfyUI could not be started: {error} (see COMFYUI_PATH, COMFYUI_PYTHON)", []
-        try:
-            reason = self._watch(process, Incarnation(self._number, f"127.0.0.1:{port}", folders))
-        finally:
-            process.stop(grace_s=STOP_GRACE_S if self._stopping else 0)
-        return reason, process.last_lines()
+            # Whoever runs it had all of COMFY_START_TIMEOUT_S to bring it back.
+            return None if was_ready else ComfyCrashed(ended.reason)
+        if self._restarts.are_used_up:
+            return ComfyCrashed(f"{ended.reason}; {self._restarts.count} restarts did not help")
+        return None
 
-    def _watch(self, process: ComfyProcess | None, incarnation: Incarnation) -> str:
+    def _live(self) -> tuple[Ended, list[str]]:
+        """Run one incarnation to its end; return why it ended, and its last log lines."""
+        try:
+            run = self._starter.start(self._number, self._note_error)
+        except OSError as error:
+            reason = f"ComfyUI could not be started: {error} (see COMFYUI_PATH, COMFYUI_PYTHON)"
+            return Ended(reason, "died"), []
+        try:
+            ended = self._watched(run)
+        finally:
+            if run.process:
+                run.process.stop(grace_s=STOP_GRACE_S if self._stopping else 0)
+        return ended, run.process.last_lines() if run.process else []
+
+    def _watched(self, run: Run) -> Ended:
         # Imported only when ComfyUI is starting already: HTTP clients take a while. `start` waits
         # for it: imports in two threads at once may end in a deadlock, or see each other half done.
-        from worker_comfyui.comfyui.client import ComfyClient  # noqa: PLC0415
+        from worker_comfyui.comfyui.watch import Watch  # noqa: PLC0415
 
         self._begun.set()
-        settings = self._settings
-        started = asked = time.monotonic()
-        # Counted from a failed look, not from the last answer: where the platform freezes the whole
-        # worker and thaws it later (FlashBoot), nobody was silent.
-        silent_since: float | None = None
-        looks = 0
-        with ComfyClient(
-            incarnation.address, timeout_s=min(10, settings.comfy_hang_timeout_s)
-        ) as client:
-            while True:
-                ready = self._ready is not None
-                pause = LOOK_S if ready else settings.comfy_api_available_interval_ms / 1000
-                reason = self._ended_by(process, pause)
-                if reason:
-                    return reason
-                now = time.monotonic()
-                if ready and now - asked < min(PING_EVERY_S, settings.comfy_hang_timeout_s / 2):
-                    continue
-                asked = now
-                looks += 1
-                answers = client.is_ready()
-                now = time.monotonic()
-                silent_since = None if answers else silent_since or now
-                if ready:
-                    if silent_since and now - silent_since > settings.comfy_hang_timeout_s:
-                        return f"ComfyUI gave no answer for {settings.comfy_hang_timeout_s:g} s"
-                elif answers and self._announce(incarnation, client, now - started):
-                    continue
-                elif self._too_late(looks, now - started):
-                    return f"ComfyUI was not ready after {now - started:.0f} s"
-
-    def _ended_by(self, process: ComfyProcess | None, pause: float) -> str | None:
-        """Wait a moment; return why the incarnation must end now, if it must."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._stopping or self._kill_reason, pause)
-            if self._stopping:
-                return "the worker stops"
-            if self._kill_reason:
-                return self._kill_reason
-        code = process.wait(0) if process else None
-        return None if code is None else f"ComfyUI {exit_reason(code)}"
-
-    def _too_late(self, looks: int, seconds: float) -> bool:
-        retries = self._settings.comfy_api_available_max_retries
-        return seconds > self._settings.comfy_start_timeout_s or 0 < retries <= looks
-
-    def _announce(self, incarnation: Incarnation, client: ComfyClient, seconds: float) -> bool:
-        """Let jobs use this incarnation; False if it cannot even describe itself yet."""
-        try:
-            system = client.system_stats()
-        except ComfyUnavailable:
-            return False
-        devices = [str(device.get("name")) for device in system.get("devices", ())]
-        version = system.get("system", {}).get("comfyui_version")
-        log.info(
-            "ComfyUI %s is ready after %.1f s on %s",
-            version,
-            seconds,
-            ", ".join(devices),
-            extra={"event": "comfyui_ready", "seconds": round(seconds, 3)},
-        )
+        self._starter.started()
+        started = time.monotonic()
+        self._run = run
+        self._watch = watch = Watch(self._settings, run, self._waited)
+        found = watch.until_ready()
+        if isinstance(found, Ended):
+            return found
+        _log_ready(found, time.monotonic() - started)
         with self._changed:
             self._ever_ready = True
-            self._ready = incarnation
+            self._ready = run.incarnation
             self._changed.notify_all()
-        return True
+        return watch.until_end()
+
+    def _waited(self, pause_s: float) -> Ended | None:
+        """Wait a moment; return why the incarnation must end now, if it must."""
+        with self._changed:
+            self._changed.wait_for(self._end_wanted, pause_s)
+            return self._end_wanted()
+
+    def _end_wanted(self) -> Ended | None:
+        if self._stopping:
+            return _STOPPING
+        if self._unusable and not self._jobs:
+            return Ended(self._unusable, "unusable", run_again=False)
+        return self._must_end
+
+    def _note_error(self, text: str) -> None:
+        run = self._run
+        if run and (reason := unusable(text)):
+            with self._changed:
+                self._note_unusable(run.incarnation, reason)
+
+    def _note_unusable(self, incarnation: Incarnation, reason: str) -> None:
+        if self._settings.comfy_host is not None:
+            log.warning("%s; only its restart can help, which is not the worker's", reason)
+        elif self._number == incarnation.number:
+            self._unusable = self._unusable or reason
+            self._changed.notify_all()
+
+
+def _log_ready(description: dict[str, Any], seconds: float) -> None:
+    devices = [str(device.get("name")) for device in description.get("devices", ())]
+    log.info(
+        "ComfyUI %s is ready after %.1f s on %s",
+        description.get("system", {}).get("comfyui_version"),
+        seconds,
+        ", ".join(devices),
+        extra={"event": "comfyui_ready", "seconds": round(seconds, 3)},
+    )
 
 
 def _with_log(reason: str, lines: list[str]) -> str:
@@ -270,10 +299,3 @@ def _with_log(reason: str, lines: list[str]) -> str:
     if lines:
         text += " The end of its log:\n" + "\n".join(f"  {line}" for line in lines[-SHOWN_LINES:])
     return text
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

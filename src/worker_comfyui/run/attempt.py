@@ -88,7 +88,9 @@ def attempt(context: JobContext, place: Place, again: Collection[str] = ()) -> A
         executed = execution.run(workflow, _extra_data(context), on_event)
     except PromptRefused as refused:
         raise rejection.explain(refused.answer, lookup(context, place)) from refused
-    shared.supervisor.succeeded()
+    failure = ending.failure(executed.entry)
+    said = failure.message if failure else None
+    shared.supervisor.workflow_ended(place.link.incarnation, said)
     reported = outputs.collect(executed.entry, list(job.workflow))
     taken = place.workspace.take(reported, context.stop, previews=job.output.previews)
     taken.files += pictures.results

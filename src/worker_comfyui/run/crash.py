@@ -37,6 +37,10 @@ def run_again_after_a_crash(
         except ComfyUnavailable as error:
             lost = _what_happened(error, incarnation, supervisor, stop)
             log.warning(str(lost), extra={"event": "comfyui_lost", "run": run})
+            ended = supervisor.failure(incarnation)
+            if ended and not ended.run_again:
+                lost.retryable = False
+                raise lost from error
             if run == RUNS:
                 raise type(lost)(f"{lost.message} (in both of {RUNS} runs)") from error
     raise AssertionError("the loop returns or raises")
@@ -62,8 +66,8 @@ def _what_happened(
     with ComfyClient(incarnation.address, timeout_s=PING_TIMEOUT_S) as client:
         while True:
             answers = client.is_ready()
-            if reason := supervisor.failure(incarnation):
-                return ComfyCrashed(reason)
+            if ended := supervisor.failure(incarnation):
+                return ComfyCrashed(ended.reason)
             if answers:
                 return error
             stop.check()

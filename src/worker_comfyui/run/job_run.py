@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import uuid
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ def run_job(context: JobContext, limit_bytes: int) -> dict[str, Any]:
     stop.phase("inputs")
     bucket = _bucket(context)
     with tempfile.TemporaryDirectory(
-        prefix=f"job-{uuid.uuid4().hex[:12]}-", ignore_cleanup_errors=True
+        prefix="job-", dir=context.shared.supervisor.scratch, ignore_cleanup_errors=True
     ) as folder:
         scratch = Path(folder)
         (scratch / "inputs").mkdir()
@@ -69,6 +68,7 @@ def _execute(
 
     def once(incarnation: Incarnation) -> Made:
         ends.close()  # what a run before left, whose ComfyUI was lost
+        ends.enter_context(context.shared.supervisor.in_use(incarnation))
         link = context.shared.links.to(incarnation)
         workspace: Workspace
         if incarnation.folders is None:

@@ -16,13 +16,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from worker_comfyui.comfyui.aside import bring_back, put_all_aside, put_aside
 from worker_comfyui.comfyui.client import BadAnswer, ComfyClient, FileMissing
 from worker_comfyui.comfyui.command import Folders
 from worker_comfyui.comfyui.outputs import Outputs
 from worker_comfyui.errors import disk_errors
 from worker_comfyui.media.media_types import by_name, kind_of
 from worker_comfyui.media.output_file import OutputFile
-from worker_comfyui.run.aside import bring_back, put_all_aside, put_aside
 from worker_comfyui.run.tree import Tree
 from worker_comfyui.stop import Stop
 

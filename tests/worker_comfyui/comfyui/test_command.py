@@ -3,15 +3,27 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.comfyui import LOCAL_COMFYUI
-from worker_comfyui.comfyui.command import Folders, command, given_port, models_folder
+from worker_comfyui.comfyui import bootstrap
+from worker_comfyui.comfyui.command import (
+    FolderFlags,
+    Folders,
+    command,
+    given_port,
+    host,
+    interpreter,
+    models_folder,
+    problems,
+)
 from worker_comfyui.config import Settings
 from worker_comfyui.errors import ConfigurationError
 
 ROOT = Path("/comfyui")
+FOLDERS = Folders(Path("/own/input"), Path("/own/output"), Path("/own/temp"))
 
 
 def after(flag: str, line: list[str]) -> str:
@@ -19,13 +31,17 @@ def after(flag: str, line: list[str]) -> str:
     return line[line.index(flag) + 1]
 
 
+def line_of(settings: Settings, *, port: int = 1, **options: Any) -> list[str]:
+    return command(settings, port=port, folders=FOLDERS, **options)
+
+
 def with_args(text: str) -> Settings:
     return Settings.from_env({"COMFYUI_ARGS": text})
 
 
 def test_comfyui_is_started_on_loopback_with_the_settings() -> None:
-    line = command(Settings(comfy_log_level="WARNING"), 4321)
-    assert line[:3] == [sys.executable, "-u", "/comfyui/main.py"]
+    line = line_of(Settings(comfy_log_level="WARNING"), port=4321)
+    assert line[:3] == [sys.executable, bootstrap.__file__, "/comfyui/main.py"]
     assert after("--listen", line) == "127.0.0.1"
     assert after("--port", line) == "4321"
     assert after("--verbose", line) == "WARNING"
@@ -35,22 +51,43 @@ def test_comfyui_is_started_on_loopback_with_the_settings() -> None:
 
 
 def test_metadata_is_embedded_where_it_is_asked_for() -> None:
-    assert "--disable-metadata" not in command(Settings(embed_metadata=True), 1)
+    assert "--disable-metadata" not in line_of(Settings(embed_metadata=True))
 
 
 def test_comfyui_takes_uploads_as_large_as_the_worker_does() -> None:
-    megabytes = int(after("--max-upload-size", command(Settings(max_input_mb=500.5), 1)))
+    megabytes = int(after("--max-upload-size", line_of(Settings(max_input_mb=500.5))))
     assert megabytes * 1024 * 1024 > 500.5 * 1_000_000 + 10_000
 
 
-def test_the_operator_s_flags_come_last() -> None:
-    line = command(with_args("--reserve-vram 2 --verbose DEBUG"), 1)
-    assert line[-4:] == ["--reserve-vram", "2", "--verbose", "DEBUG"]
+def test_the_operator_s_flags_come_after_all_others_but_the_folders() -> None:
+    line = line_of(with_args("--reserve-vram 2 --output-directory /theirs"))
+    assert line[-10:] == [
+        *("--reserve-vram", "2", "--output-directory", "/theirs"),
+        *("--input-directory", "/own/input"),
+        *("--output-directory", "/own/output"),
+        *("--temp-directory", "/own"),  # ComfyUI adds `temp`
+    ]
+    assert Folders.of(ROOT, line) == FOLDERS
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ("", (False, False, False)),
+        ("--base-directory /b", (False, False, False)),
+        ("--output-directory=/o --cpu", (False, True, False)),
+        ("--input-directory i --temp-directory /t", (True, False, True)),
+    ],
+)
+def test_folders_that_the_operator_names_are_known(
+    flags: str, named: tuple[bool, bool, bool]
+) -> None:
+    assert FolderFlags.of(flags.split()) == FolderFlags(*named)
 
 
 @pytest.mark.parametrize("args", ["--port 8188 --listen 0.0.0.0", "--port=8188 --listen=0.0.0.0"])
 def test_an_address_of_the_operator_s_replaces_the_worker_s(args: str) -> None:
-    line = command(with_args(args), 4321)
+    line = line_of(with_args(args), port=4321)
     assert "4321" not in line
     assert "127.0.0.1" not in line
     assert given_port(with_args(args)) == 8188
@@ -65,13 +102,37 @@ def test_paths_are_absolute_since_comfyui_starts_in_its_own_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     settings = Settings(comfyui_path=Path("ComfyUI"), comfyui_python="venv/bin/python")
-    line = command(settings, 1)
+    line = line_of(settings)
     assert line[0] == str(tmp_path / "venv/bin/python")
     assert line[2] == str(tmp_path / "ComfyUI/main.py")
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "venv/bin/python",
+        ".venv/bin/python",
+        "python_embeded/python",
+        "../python_embeded/python.exe",
+    ],
+)
+def test_the_python_beside_comfyui_is_its_own(tmp_path: Path, place: str) -> None:
+    root = tmp_path / "ComfyUI"
+    python = root / place
+    root.mkdir()
+    python.parent.mkdir(parents=True)
+    python.touch()
+    settings = Settings(comfyui_path=root)
+    assert Path(interpreter(settings)).resolve() == python.resolve()
+    assert interpreter(Settings(comfyui_path=root, comfyui_python="/mine")) == "/mine"
+
+
+def test_without_one_it_is_the_worker_s(tmp_path: Path) -> None:
+    assert interpreter(Settings(comfyui_path=tmp_path)) == sys.executable
+
+
 def test_a_plain_name_of_an_interpreter_is_looked_up_as_in_a_shell() -> None:
-    assert command(Settings(comfyui_python="python3.12"), 1)[0] == "python3.12"
+    assert line_of(Settings(comfyui_python="python3.12"))[0] == "python3.12"
 
 
 @pytest.mark.parametrize(
@@ -95,8 +156,7 @@ def test_a_plain_name_of_an_interpreter_is_looked_up_as_in_a_shell() -> None:
 def test_the_folders_are_those_that_comfyui_derives(
     flags: str, folders: tuple[str, str, str]
 ) -> None:
-    line = command(with_args(flags), 1)
-    assert Folders.of(ROOT, line) == Folders(*map(Path, folders))
+    assert Folders.of(ROOT, with_args(flags).comfyui_args) == Folders(*map(Path, folders))
 
 
 def test_the_folders_of_a_relative_comfyui_are_absolute(
@@ -115,21 +175,21 @@ def test_a_flag_with_a_wrong_value_is_an_error_that_names_it_and_ends_no_thread(
         (Folders.of(ROOT, settings.comfyui_args), given_port(settings))
 
 
-def test_a_real_command_line_parser_takes_the_command() -> None:
+def test_a_real_command_line_parser_takes_the_command(tmp_path: Path) -> None:
     settings = Settings(comfyui_path=LOCAL_COMFYUI, max_input_mb=200)
-    line = [*command(settings, 1), "--quick-test-for-ci"]
+    line = [*command(settings, port=1, folders=Folders.of(tmp_path, [])), "--quick-test-for-ci"]
     done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
 
 
 def test_extra_model_paths_go_beside_those_of_the_operator() -> None:
     settings = with_args("--extra-model-paths-config /mine.yaml --cpu")
-    line = command(settings, 1, Path("/extra/paths.yaml"))
+    line = line_of(settings, extra_model_paths=Path("/extra/paths.yaml"))
     flag = "--extra-model-paths-config"
     given = [line[place + 1] for place, word in enumerate(line) if word == flag]
     assert given == ["/extra/paths.yaml", "/mine.yaml"]
     assert line[line.index("/extra/paths.yaml") + 1].startswith("--")
-    assert flag not in command(Settings(), 1)
+    assert flag not in line_of(Settings())
 
 
 @pytest.mark.parametrize(
@@ -143,3 +203,27 @@ def test_extra_model_paths_go_beside_those_of_the_operator() -> None:
 )
 def test_the_models_folder_is_the_one_that_comfyui_derives(flags: str, folder: str) -> None:
     assert models_folder(ROOT, flags.split()) == Path(folder)
+
+
+@pytest.mark.parametrize(
+    ("flags", "address"),
+    [
+        ("", "127.0.0.1"),
+        ("--listen", "127.0.0.1"),
+        ("--listen 0.0.0.0", "127.0.0.1"),
+        ("--listen 10.0.0.7,127.0.0.1", "127.0.0.1"),
+        ("--listen 10.0.0.7", "10.0.0.7"),
+        ("--listen=::", "[::1]"),
+        ("--listen ::1 --cpu", "[::1]"),
+    ],
+)
+def test_comfyui_is_reached_where_it_listens(flags: str, address: str) -> None:
+    assert host(with_args(flags)) == address
+
+
+def test_every_problem_of_the_arguments_is_listed() -> None:
+    found = problems(with_args("--port many --models-directory --output-directory"))
+    assert len(found) == 3
+    for flag in ("--port", "--models-directory", "--output-directory"):
+        assert any(flag in problem for problem in found)
+    assert problems(with_args("--port 8188 --listen --fast")) == []

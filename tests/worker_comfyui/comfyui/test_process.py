@@ -8,19 +8,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
-from worker_comfyui.comfyui.process import (
-    MAX_LINE_BYTES,
-    MAX_TAIL_CHARACTERS,
-    TAIL_LINES,
-    ComfyProcess,
-)
+from tests.support.processes import is_gone, number_in, wait_until
+from worker_comfyui.comfyui.log_lines import MAX_LINE_BYTES
+from worker_comfyui.comfyui.process import ComfyProcess
+from worker_comfyui.comfyui.process_log import MAX_TAIL_CHARACTERS, TAIL_LINES
 
 SRC = Path(__file__).resolve().parents[3] / "src"
 
@@ -40,27 +38,6 @@ def ended(program: str, cwd: Path) -> tuple[int | None, list[str]]:
         return process.wait(20), process.last_lines()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 15) -> bool:
-    give_up_at = time.monotonic() + seconds
-    while time.monotonic() < give_up_at:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return condition()
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def number_in(path: Path) -> int:
-    assert wait_until(lambda: path.exists() and path.read_text().endswith("\n"))
-    return int(path.read_text())
-
-
 def test_a_process_runs_in_its_folder_to_its_exit_code(tmp_path: Path) -> None:
     code, lines = ended("import os, sys; print(os.getcwd()); sys.exit(3)", tmp_path)
     assert (code, lines) == (3, [str(tmp_path)])
@@ -75,7 +52,7 @@ def test_a_running_process_has_no_exit_code(tmp_path: Path) -> None:
     with running("import time; time.sleep(60)", tmp_path) as process:
         assert process.wait(0) is None
         assert process.wait(0.05) is None
-        assert psutil.pid_exists(process.pid)
+        assert psutil.pid_exists(process.session)
 
 
 def test_the_tail_of_the_log_is_complete_once_the_process_is_gone(tmp_path: Path) -> None:
@@ -165,7 +142,7 @@ def test_a_process_that_does_not_obey_is_killed_after_its_grace(tmp_path: Path) 
 def test_a_frozen_process_is_killed(tmp_path: Path) -> None:
     with running("import time; print('ready'); time.sleep(60)", tmp_path) as process:
         assert wait_until(lambda: process.last_lines() == ["ready"])
-        os.kill(process.pid, signal.SIGSTOP)
+        os.killpg(process.session, signal.SIGSTOP)
         process.stop(grace_s=0.1)
         # The polite signal is delivered with the other, and may be seen first.
         assert process.wait(0) in {-signal.SIGKILL, -signal.SIGTERM}
@@ -245,21 +222,3 @@ def test_the_process_dies_with_its_parent_however_that_ends(tmp_path: Path, numb
     finally:
         parent.kill()
         parent.wait()
-
-
-def test_comfyui_gets_the_workers_environment_but_none_of_its_secrets(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    secrets = (
-        "BUCKET_ACCESS_KEY_ID",
-        "BUCKET_SECRET_ACCESS_KEY",
-        "COMFY_ORG_API_KEY",
-        "RUNPOD_AI_API_KEY",
-    )
-    for name in secrets:
-        monkeypatch.setenv(name, "a-secret-of-the-worker")
-    monkeypatch.setenv("HF_HOME", "/somewhere")
-    program = f"import os; print([(n, os.environ.get(n)) for n in {(*secrets, 'HF_HOME')}])"
-    code, lines = ended(program, tmp_path)
-    assert code == 0
-    assert lines == [str([*((name, None) for name in secrets), ("HF_HOME", "/somewhere")])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -19,6 +20,7 @@ from tests.support.worker import (
     worker_is_clean,
 )
 from tests.support.workflows import color_of, input_image, node, saved_image, saved_input
+from worker_comfyui import logs
 
 HANG_S = 8.0 if REAL_COMFYUI else 2.0
 
@@ -202,3 +204,129 @@ def test_restarts_are_forgotten_once_a_workflow_has_ended_even_in_an_error(tmp_p
             result = worker.run({"workflow": {"1": node("TestFail", message="no")}})
             assert result["error_code"] == "EXECUTION_FAILED"
             assert not worker.worker.must_retire
+
+
+# --- a job that would do the same to any ComfyUI
+
+
+def restarted(worker: WorkerUnderTest, before: int) -> bool:
+    return not alive(before) and worker.worker.is_ready
+
+
+@pytest.mark.parametrize("error", ["SystemExit", "KeyboardInterrupt", "CancelledError"])
+def test_a_job_that_ends_comfyui_s_executor_fails_at_once_and_is_not_run_again(
+    worker: WorkerUnderTest, tmp_path: Path, error: str
+) -> None:
+    started = time.monotonic()
+    counter = str(tmp_path / "runs")
+    result = worker.run(
+        {"workflow": {"1": node("TestEndExecutor", error=error, times=9, counter=counter)}}
+    )
+
+    assert result["error_code"] == "COMFYUI_CRASHED"
+    assert f"a node ended the thread of ComfyUI that runs workflows with {error}" in result["error"]
+    assert result["retryable"] is False
+    assert (tmp_path / "runs").read_text() == "1"
+    assert time.monotonic() - started < 10
+    assert_next_job_works(worker)
+
+
+def test_such_jobs_never_use_up_the_restarts(tmp_path: Path) -> None:
+    with running_worker(tmp_path, COMFY_MAX_RESTARTS="1") as worker:
+        for _ in range(3):
+            result = worker.run({"workflow": {"1": node("TestEndExecutor", error="SystemExit")}})
+            assert result["error_code"] == "COMFYUI_CRASHED"
+            assert "refresh_worker" not in result
+        assert_next_job_works(worker)
+
+
+def test_an_error_of_half_a_character_fails_the_job_only(
+    worker: WorkerUnderTest, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("CRITICAL", "worker_comfyui.worker")  # the test runner cannot report it
+    result = worker.run({"workflow": {"1": node("TestEndExecutor", error="surrogate")}})
+
+    # The real ComfyUI cannot print it, and ends.
+    assert result["error_code"] == ("COMFYUI_CRASHED" if REAL_COMFYUI else "EXECUTION_FAILED")
+    assert result["retryable"] is False
+    assert_next_job_works(worker)
+
+
+def test_a_comfyui_whose_gpu_is_lost_is_replaced_after_the_job(worker: WorkerUnderTest) -> None:
+    before = worker.comfyui_pid()
+    message = "CUDA error: an illegal memory access was encountered"
+    result = worker.run({"workflow": {"1": node("TestFail", message=message)}})
+
+    assert result["error_code"] == "EXECUTION_FAILED"
+    assert message in result["error"]
+    wait_until(lambda: restarted(worker, before))
+    assert_next_job_works(worker)
+
+
+def test_a_comfyui_without_file_descriptors_is_replaced_after_the_job(
+    worker: WorkerUnderTest,
+) -> None:
+    before = worker.comfyui_pid()
+    result = worker.run({"workflow": {"1": node("TestTakeFiles")}})
+
+    assert result["error_code"] in {"EXECUTION_FAILED", "COMFYUI_CRASHED"}
+    assert result["retryable"] is False
+    wait_until(lambda: restarted(worker, before))
+    assert_next_job_works(worker)
+
+
+# --- what looks like a failure, and is none
+
+
+def test_a_node_that_lets_nothing_else_run_is_not_taken_for_a_freeze(
+    worker: WorkerUnderTest,
+) -> None:
+    before = worker.comfyui_pid()
+    result = worker.run({"workflow": {"1": node("TestBusy", seconds=3 * HANG_S)}})
+
+    assert result["texts"] == [{"node_id": "1", "text": "done"}]
+    assert worker.comfyui_pid() == before
+
+
+# --- what it leaves behind
+
+
+def test_what_a_node_has_started_ends_with_comfyui(worker: WorkerUnderTest) -> None:
+    result = worker.run({"workflow": {"1": node("TestDetach")}})
+    pid = int(result["texts"][0]["text"])
+    assert alive(pid)
+    os.kill(worker.comfyui_pid(), signal.SIGKILL)
+
+    wait_until(lambda: not alive(pid))
+    assert_next_job_works(worker)
+
+
+def test_what_a_node_printed_before_the_crash_is_in_the_log_with_the_job(
+    worker: WorkerUnderTest, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "comfyui")
+    caplog.handler.addFilter(logs._add_context)
+    workflow = {"1": node("TestPrint", text="last words", count=2, then="kill")}
+    worker.run({"workflow": workflow}, id="job-of-the-words")
+
+    lines = [r for r in caplog.records if r.getMessage() == "last words"]
+    assert len(lines) == 4  # two runs
+    assert {vars(line)["context"]["job_id"] for line in lines} == {"job-of-the-words"}
+    assert_next_job_works(worker)
+
+
+def test_comfyui_does_not_know_the_worker_s_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RUNPOD_AI_API_KEY", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "OPENAI_API_KEY"):
+        monkeypatch.setenv(name, f"value of {name}")
+    with running_worker(tmp_path, COMFY_ENV_PASS="HF_TOKEN") as worker:
+        names = "RUNPOD_AI_API_KEY,HF_TOKEN,AWS_SECRET_ACCESS_KEY,OPENAI_API_KEY"
+        result = worker.run({"workflow": {"1": node("TestTellEnvironment", names=names)}})
+
+    assert json.loads(result["texts"][0]["text"]) == {
+        "RUNPOD_AI_API_KEY": None,
+        "HF_TOKEN": "value of HF_TOKEN",
+        "AWS_SECRET_ACCESS_KEY": None,
+        "OPENAI_API_KEY": "value of OPENAI_API_KEY",
+    }

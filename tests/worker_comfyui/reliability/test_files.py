@@ -133,7 +133,7 @@ def test_jobs_at_once_with_the_same_input_name_each_get_their_own_result(
 def test_an_input_file_that_was_there_before_is_put_back(
     worker: WorkerUnderTest, name: str
 ) -> None:
-    path = worker.base / "input" / name
+    path = worker.folders.input / name
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(png((7, 7, 7)))
     try:
@@ -153,7 +153,7 @@ def test_an_input_file_that_was_there_before_is_put_back(
 def test_an_input_file_that_was_there_before_is_put_back_after_a_failure_too(
     worker: WorkerUnderTest,
 ) -> None:
-    path = worker.base / "input" / "example.png"
+    path = worker.folders.input / "example.png"
     path.write_bytes(png((7, 7, 7)))
     try:
         workflow = {**saved_input("example.png"), "3": node("TestFail", message="no")}
@@ -173,7 +173,7 @@ def test_a_refused_prompt_leaves_nothing_behind(worker: WorkerUnderTest) -> None
 
     assert result["error_code"] == "PROMPT_REJECTED"
     assert worker_is_clean(worker)
-    assert not (worker.base / "input" / "b").exists()
+    assert not (worker.folders.input / "b").exists()
 
 
 def test_what_a_node_saves_outside_its_own_folder_is_removed_too(worker: WorkerUnderTest) -> None:
@@ -183,7 +183,7 @@ def test_what_a_node_saves_outside_its_own_folder_is_removed_too(worker: WorkerU
 
     assert [base64.b64decode(file["data"]) for file in result["files"]] == [b"A", b"B", b"T"]
     assert worker_is_clean(worker)
-    assert list((worker.base / "output").iterdir()) == []
+    assert list((worker.folders.output).iterdir()) == []
 
 
 def test_a_link_out_of_the_output_folder_is_not_followed_when_cleaning(
@@ -192,7 +192,7 @@ def test_a_link_out_of_the_output_folder_is_not_followed_when_cleaning(
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious.bin").write_bytes(b"precious")
-    link = worker.base / "output" / "link"
+    link = worker.folders.output / "link"
     link.symlink_to(outside)
     try:
         worker.run({"workflow": reporting({"files": [file_item("precious.bin", "link")]})})
@@ -208,7 +208,7 @@ def test_a_full_disk_while_a_node_saves_is_its_own_error(worker: WorkerUnderTest
     }
     job = worker.start({"workflow": workflow})
     wait_until(lambda: job.updates)
-    (worker.base / "output" / "full.bin").symlink_to("/dev/full")
+    (worker.folders.output / "full.bin").symlink_to("/dev/full")
     result = job.result()
 
     assert result["error_code"] == "DISK_FULL"

@@ -1,0 +1,112 @@
+"""What Linux knows about a running ComfyUI: does it work, has it descriptors, is it its port.
+
+Without /proc, nothing is known, which is None everywhere. Format: proc(5).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+_LISTENING = "0A"  # include/net/tcp_states.h
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """How much a process has done so far.
+
+    Attributes:
+        cpu_s: Seconds of processor time of all its threads.
+        waits_for_disk: Whether one of its threads is inside a disk access right now.
+    """
+
+    cpu_s: float
+    waits_for_disk: bool
+
+
+def activity(session: int) -> Activity | None:
+    """Return what the session's processes have done so far."""
+    ticks, waits, found = 0, False, False
+    for pid in _members(session):
+        fields = _stat(PROC / str(pid) / "stat")
+        if fields:
+            found = True
+            ticks += int(fields[11]) + int(fields[12])
+            waits = waits or _waits_for_disk(pid)
+    return Activity(ticks / os.sysconf("SC_CLK_TCK"), waits) if found else None
+
+
+def descriptors_left(session: int) -> int | None:
+    """Return how many more files the session's fullest process may open."""
+    left = [room for pid in _members(session) if (room := _room(pid)) is not None]
+    return min(left, default=None)
+
+
+def listens(session: int, port: int) -> bool | None:
+    """Tell whether it is the session's processes that listen on the port; None: not known."""
+    listeners = set(_listening_sockets(port))
+    if not listeners:
+        return None
+    try:
+        held = {link for pid in _members(session) for link in _descriptors(pid)}
+    except PermissionError:  # ComfyUI may run as somebody else
+        return None
+    return not listeners.isdisjoint(held)
+
+
+def _members(session: int) -> list[int]:
+    if sys.platform != "linux":
+        return []
+    found = []
+    for entry in PROC.glob("[0-9]*"):
+        fields = _stat(entry / "stat")
+        if fields and int(fields[3]) == session and int(entry.name) != session:
+            found.append(int(entry.name))
+    return found
+
+
+def _stat(path: Path) -> list[str]:
+    """Return the fields from the third on: a name may contain anything."""
+    try:
+        return path.read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _waits_for_disk(pid: int) -> bool:
+    tasks = (PROC / str(pid) / "task").glob("[0-9]*")
+    return any(_stat(task / "stat")[:1] == ["D"] for task in tasks)
+
+
+def _room(pid: int) -> int | None:
+    folder = PROC / str(pid)
+    try:
+        limits = (folder / "limits").read_text().splitlines()
+        soft = next(line.split()[3] for line in limits if line.startswith("Max open files"))
+        return int(soft) - sum(1 for _ in (folder / "fd").iterdir())
+    except (OSError, StopIteration, ValueError):  # it has ended, or `unlimited`
+        return None
+
+
+def _descriptors(pid: int) -> Iterator[str]:
+    with suppress(FileNotFoundError):
+        for entry in (PROC / str(pid) / "fd").iterdir():
+            with suppress(FileNotFoundError):
+                yield str(entry.readlink())
+
+
+def _listening_sockets(port: int) -> Iterator[str]:
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = (PROC / "net" / table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            words = line.split()
+            if words[3] == _LISTENING and int(words[1].rpartition(":")[2], 16) == port:
+                yield f"socket:[{words[9]}]"
