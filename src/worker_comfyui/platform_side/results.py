@@ -122,7 +122,7 @@ def _texts(value: Any, depth: int) -> Iterator[str]:
         for start in range(0, len(value), _PIECE):
             yield _json(value[start : start + _PIECE])[1:-1]
         yield '"'
-    elif depth and value and isinstance(value, dict):
+    elif depth and value and isinstance(value, dict) and all(isinstance(k, str) for k in value):
         for number, (key, item) in enumerate(value.items()):
             yield f"{', ' if number else '{'}{_json(key)}: "
             yield from _texts(item, depth - 1)

@@ -103,11 +103,6 @@ async def stop_signals(opened: ClientSession) -> list[str]:
     return job_ids
 
 
-def has_platform() -> bool:
-    """Tell whether results go to a platform; the local API and the test run have none."""
-    return bool(rp_http.JOB_DONE_URL_TEMPLATE != "JOB_DONE_URL")
-
-
 def result_url(job_id: str) -> str:
     """Return where results and progress of a job go."""
     url: str = rp_http.JOB_DONE_URL.replace("$ID", quote(job_id, safe=""))
