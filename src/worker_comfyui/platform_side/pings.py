@@ -30,6 +30,8 @@ def loop(mirror: Any = None, test: bool = False) -> None:
     """
     worker = multiprocessing.parent_process()
     if worker is not None:
+        if wait([worker.sentinel], timeout=0):  # it ended while this process started
+            return
         threading.Thread(target=_end_with, args=(worker.sentinel,), daemon=True).start()
     while True:
         try:
