@@ -18,6 +18,7 @@ attributes are the other columns.
     │   │   └── ComfyCrashed          COMFYUI_CRASHED
     │   ├── OutputMissing             OUTPUT_MISSING
     │   ├── ResultTooLarge            RESULT_TOO_LARGE
+    │   ├── ResultRefused             RESULT_REFUSED
     │   ├── DeliveryFailed            DELIVERY_FAILED
     │   ├── DiskFull                  DISK_FULL
     │   └── InternalError             INTERNAL_ERROR
@@ -193,6 +194,13 @@ class ResultTooLarge(JobError):
     hint = (
         "Configure a bucket, ask for `output.format` jpeg or webp, or make fewer or smaller files."
     )
+
+
+class ResultRefused(JobError):
+    """The platform did not take the job's result."""
+
+    code = "RESULT_REFUSED"
+    hint = "The message has the platform's answer; lower MAX_RESULT_MB if it speaks of the size."
 
 
 class DeliveryFailed(JobError):

@@ -13,7 +13,7 @@ from worker_comfyui.comfyui.supervisor import Supervisor
 from worker_comfyui.comfyui.tracking import Update
 from worker_comfyui.config import Settings
 from worker_comfyui.delivery.bucket import Bucket
-from worker_comfyui.errors import ConfigurationError, InternalError, JobError
+from worker_comfyui.errors import ConfigurationError, InternalError, InvalidRequest, JobError
 from worker_comfyui.media import decoding
 from worker_comfyui.redaction import Redactor, secrets_of
 from worker_comfyui.request import parse as request
@@ -99,6 +99,8 @@ class Worker:
                 extra = {"event": "job_failed", "error_code": error.code}
                 # Its sentence says all; a record of the error itself would keep its frames alive.
                 log.error(str(error), extra=extra)  # noqa: TRY400
+            except RecursionError:  # what nests without end is what was sent
+                result = InvalidRequest("the job is nested too deeply").as_result()
             except Exception as error:
                 log.exception("the worker failed", extra={"event": "job_failed"})
                 result = InternalError(f"{type(error).__name__} in the worker").as_result()

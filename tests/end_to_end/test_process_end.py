@@ -18,12 +18,11 @@ from tests.support.handler import (
     running_endpoint,
     running_handler,
 )
-from tests.support.platform import running_platform
+from tests.support.platform import RunningPlatform, running_platform
 from tests.support.workflows import node, saved_image
 
 SLEEP = {"1": node("TestSleepOutput", seconds=2.0)}
 KILL = {"1": node("TestKill")}
-WORKER_ID = "worker-under-test"
 
 
 def gone(pids: list[int], seconds: float = 3.0) -> bool:
@@ -45,6 +44,20 @@ def group_members(group: int) -> list[int]:
             if os.getpgid(pid) == group:
                 found.append(pid)
     return found
+
+
+def recorded_pings(platform: RunningPlatform) -> list[str]:
+    """The workers that ping from now on, once for each ping."""
+    pings: list[str] = []
+    registry = platform.background.platform.registry
+    take = registry.ping
+
+    def record(worker_id: str) -> None:
+        pings.append(worker_id)
+        take(worker_id)
+
+    registry.ping = record  # type: ignore[method-assign]
+    return pings
 
 
 def running_prompts(handler: Handler) -> int:
@@ -141,17 +154,47 @@ def test_comfyui_does_not_survive_a_worker_that_is_killed(tmp_path: Path) -> Non
         assert platform.status(job_id)["status"] == "IN_PROGRESS"  # nothing was posted
 
 
-def test_a_killed_worker_sends_no_pings_any_more(tmp_path: Path) -> None:
-    with running_endpoint(tmp_path) as (platform, handler):
-        registry = platform.background.platform.registry
-        handler.wait_until(
-            lambda: (worker := registry.get(WORKER_ID)) and worker.pinged_at is not None
-        )
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_a_killed_worker_sends_no_pings_any_more(method: str, tmp_path: Path) -> None:
+    # Python's default differs between systems, and from 3.14 on.
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import multiprocessing\nmultiprocessing.set_start_method({method!r})\n"
+    )
+    base = tmp_path / "base"
+    with running_endpoint(base, PYTHONPATH=str(tmp_path)) as (platform, handler):
+        pings = recorded_pings(platform)
+        handler.wait_until(lambda: pings)
         members = group_members(handler.process.pid)
         assert len(members) > 1
         handler.signal(signal.SIGKILL)
         handler.wait(5)
         # An orphan that still reports the worker's jobs would keep them from being run again.
+        assert gone(members)
+
+
+def test_a_worker_that_is_killed_while_its_sender_of_pings_starts_sends_none(
+    tmp_path: Path,
+) -> None:
+    # A process that is spawned imports the SDK first.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import multiprocessing\nmultiprocessing.set_start_method('spawn')\n"
+    )
+    base = tmp_path / "base"
+    with running_endpoint(base, PYTHONPATH=str(tmp_path)) as (platform, handler):
+        pings = recorded_pings(platform)
+        members = group_members(handler.process.pid)
+        handler.signal(signal.SIGKILL)
+        handler.wait(5)
+        assert gone(members, 30)
+        assert pings == []
+
+
+def test_an_ended_worker_leaves_no_sender_of_pings(tmp_path: Path) -> None:
+    with running_endpoint(tmp_path) as (_, handler):
+        members = group_members(handler.process.pid)
+        assert len(members) > 1
+        handler.signal(signal.SIGTERM)
+        assert handler.wait(10) == 0
         assert gone(members)
 
 

@@ -1,4 +1,4 @@
-"""Whatever is sent as a job, the SDK's handler answers with an error that can be posted."""
+"""Whatever is sent as a job, the answer is an error that can be posted."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from worker_comfyui.comfyui.supervisor import Supervisor
 from worker_comfyui.config import Settings
 from worker_comfyui.errors import JobError
-from worker_comfyui.platform_side.serverless import make_handler
+from worker_comfyui.platform_side.running import Runner
 from worker_comfyui.redaction import Redactor
 from worker_comfyui.request import parse as request
 from worker_comfyui.worker import Worker
@@ -47,7 +48,7 @@ def is_malformed(job: dict[str, Any]) -> bool:
 
 def test_a_malformed_job_gets_an_error_with_a_code_and_paths() -> None:
     worker = Worker(Settings(), Supervisor(Settings()), Redactor())
-    handler = make_handler(worker, concurrency=1)
+    handler = Runner(worker, 1).handler
     with asyncio.Runner() as runner:
 
         @settings(max_examples=2000)
@@ -61,6 +62,26 @@ def test_a_malformed_job_gets_an_error_with_a_code_and_paths() -> None:
             json.dumps(result, ensure_ascii=False, allow_nan=False).encode()
 
         check()
+
+
+@pytest.mark.parametrize("levels", [100, 300, 500, 900, 5_000])
+@pytest.mark.parametrize("place", ["input", "workflow", "images", "s3Config", "a node's input"])
+def test_a_job_that_nests_without_end_gets_an_error(place: str, levels: int) -> None:
+    worker = Worker(Settings(), Supervisor(Settings()), Redactor())
+    deep: Any = 1
+    for level in range(levels):
+        deep = [deep] if level % 2 else {"a": deep}
+    node = {"class_type": "A", "inputs": {"x": deep}}
+    job: dict[str, Any] = {
+        "input": {"input": deep},
+        "workflow": {"input": {"workflow": deep}},
+        "images": {"input": {"workflow": {}, "images": deep}},
+        "s3Config": {"input": {"workflow": {}}, "s3Config": deep},
+        "a node's input": {"input": {"workflow": {"1": node, "2": {"inputs": {}}}}},
+    }[place]
+    result = worker.run({"id": "1", **job}, lambda: False, lambda _: None)
+    assert result["error_code"] in {"INVALID_REQUEST", "INVALID_WORKFLOW"}
+    json.dumps(result, ensure_ascii=False, allow_nan=False).encode()
 
 
 async def _answer(handler: Any, job: dict[str, Any]) -> dict[str, Any]:
