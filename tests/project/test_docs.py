@@ -118,6 +118,7 @@ def test_every_variable_and_code_that_is_named_exists() -> None:
 
 OF_OTHERS = {
     "RUNPOD_INIT_TIMEOUT",  # read by the platform
+    "HF_HOME",  # the operator's, for ComfyUI
     "RUNPOD_API_KEY",
     "JOB_ID",  # a placeholder in samples
     "ENDPOINT_ID",

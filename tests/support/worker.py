@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import tempfile
 import threading
 import time
 import uuid
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 import requests
 
 from tests.support.comfyui import (
@@ -70,7 +68,6 @@ class WorkerUnderTest:
     supervisor: Supervisor
     redactor: Redactor
     base: Path
-    temp: Path
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(8))
 
     def start(self, request: dict[str, Any], **job: Any) -> RunningJob:
@@ -107,7 +104,7 @@ class WorkerUnderTest:
 
     def scratch(self) -> list[str]:
         """The folders that the worker's jobs keep for themselves right now."""
-        return [path.name for path in self.temp.iterdir()]
+        return [path.name for path in self.supervisor.scratch.iterdir()]
 
     def comfyui_pid(self) -> int:
         """Find the process of this worker's ComfyUI: the one below its launcher."""
@@ -194,12 +191,8 @@ def _running(environment: dict[str, str], base: Path) -> Iterator[WorkerUnderTes
         redactor = Redactor(settings.secrets(), linger_s=5)
         worker = Worker(settings, supervisor, redactor)
         supervisor.wait_ready()
-        with pytest.MonkeyPatch.context() as patch:
-            temp = base / "worker-temp"
-            temp.mkdir(exist_ok=True)
-            patch.setattr(tempfile, "tempdir", str(temp))
-            yield WorkerUnderTest(worker, supervisor, redactor, base, temp)
-            worker.close()
+        yield WorkerUnderTest(worker, supervisor, redactor, base)
+        worker.close()
     finally:
         supervisor.stop()
 
