@@ -22,7 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         # Top to bottom: a room imports only from layers below its own.
         "platform_side",
         "worker",
-        "job_run",
+        "job_run preflight",
         "delivery",
         "workspace",
         "comfyui",

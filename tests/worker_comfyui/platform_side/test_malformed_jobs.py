@@ -46,7 +46,7 @@ def is_malformed(job: dict[str, Any]) -> bool:
 
 
 def test_a_malformed_job_gets_an_error_with_a_code_and_paths() -> None:
-    worker = Worker(Settings(), Supervisor(Settings()), Redactor())
+    worker = Worker(Settings(), Supervisor(Settings(), {}), Redactor())
     handler = make_handler(worker, concurrency=1)
     with asyncio.Runner() as runner:
 
