@@ -33,14 +33,15 @@ def main() -> int:
     """Run the worker; return the process's exit code."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
+    environ = dict(os.environ)
     try:
-        settings = preflight.settings_from(os.environ)
+        settings = preflight.settings_from(environ)
     except StartError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     redactor = Redactor(settings.secrets(), linger_s=SECRETS_LINGER_S)
     logs.configure(settings, redactor)
-    supervisor = Supervisor(settings)
+    supervisor = Supervisor(settings, environ)
     supervisor.start()
     report.start(settings)
     try:

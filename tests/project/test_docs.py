@@ -118,8 +118,9 @@ def test_every_variable_and_code_that_is_named_exists() -> None:
 
 OF_OTHERS = {
     "RUNPOD_INIT_TIMEOUT",  # read by the platform
-    "HF_HOME",  # the operator's, for ComfyUI
     "RUNPOD_API_KEY",
+    "HF_HOME",  # read by custom nodes
+    "OPENAI_API_KEY",
     "JOB_ID",  # a placeholder in samples
     "ENDPOINT_ID",
 }

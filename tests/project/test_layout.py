@@ -141,10 +141,9 @@ def environment_reads(path: Path) -> list[int]:
 
 def test_only_the_settings_are_made_of_environment_variables() -> None:
     # And they take them as a mapping: the entrypoint hands it over, once.
-    reading = {path.name for path in MODULES if environment_reads(path)}
-    assert reading == {"incarnation.py"}  # ComfyUI's environment is made of the worker's
+    assert {path.name for path in MODULES if environment_reads(path)} == set()
     assert len(environment_reads(ROOT / "handler.py")) == 1
-    assert "preflight.settings_from(os.environ)" in (ROOT / "handler.py").read_text()
+    assert "environ = dict(os.environ)" in (ROOT / "handler.py").read_text()
 
 
 IMPORT = """

@@ -185,7 +185,7 @@ def remote_worker(address: str, base: Path, **variables: str) -> Iterator[Worker
 @contextmanager
 def _running(environment: dict[str, str], base: Path) -> Iterator[WorkerUnderTest]:
     settings = Settings.from_env(environment)
-    supervisor = Supervisor(settings)
+    supervisor = Supervisor(settings, os.environ)
     supervisor.start()
     try:
         redactor = Redactor(settings.secrets(), linger_s=5)

@@ -26,7 +26,7 @@ def test_a_defect_of_the_worker_is_an_error_of_the_job_and_its_traceback_is_in_t
 
     monkeypatch.setattr("worker_comfyui.worker.run_job", broken)
     settings = Settings()
-    worker = Worker(settings, Supervisor(settings), Redactor())
+    worker = Worker(settings, Supervisor(settings, {}), Redactor())
     request = {"workflow": {"1": {"class_type": "A", "inputs": {}}}}
     with caplog.at_level(logging.ERROR):
         result = worker.run({"id": "job-1", "input": request}, lambda: False, lambda _: None)
@@ -43,7 +43,7 @@ from worker_comfyui.redaction import Redactor
 from worker_comfyui.run.context import JobContext
 from worker_comfyui.worker import Worker
 settings = Settings.from_env(os.environ)
-Worker(settings, Supervisor(settings), Redactor())
+Worker(settings, Supervisor(settings, {}), Redactor())
 print("boto3" in sys.modules)
 """
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,13 +64,19 @@ class Run:
 
 
 class Starter:
-    """Starts ComfyUI, each time with folders of its own."""
+    """Starts ComfyUI, each time with folders of its own.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: All settings.
+        environ: The worker's environment variables.
+    """
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
         self._settings = settings
+        self._environment = environment.for_comfyui(environ, settings.comfy_env_pass)
         self._model_paths = ModelPaths(settings)
         self._folders = OwnFolders()
-        self._withheld = sorted(environment.withheld(os.environ, settings.comfy_env_pass))
+        self._withheld = sorted(environment.withheld(environ, settings.comfy_env_pass))
         self._told = False
 
     @property
@@ -106,7 +111,7 @@ class Starter:
         process = ComfyProcess(
             line,
             cwd=root,
-            environment=environment.for_comfyui(os.environ, settings.comfy_env_pass),
+            environment=self._environment,
             on_error=on_error,
         )
         return Run(Incarnation(number, f"{host(settings)}:{port}", folders), process)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,11 +39,15 @@ class Supervisor:
     """Owns ComfyUI's process, or watches one that somebody else runs (`COMFY_HOST`).
 
     All processes are started by its own thread, which lives until `stop()`.
+
+    Args:
+        settings: All settings.
+        environ: The worker's environment variables, of which ComfyUI gets most.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
         self._settings = settings
-        self._starter = Starter(settings)
+        self._starter = Starter(settings, environ)
         self._restarts = Restarts(settings.comfy_max_restarts)
         self._changed = threading.Condition()
         self._number = 0

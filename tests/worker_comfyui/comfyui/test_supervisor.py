@@ -16,10 +16,12 @@ SRC = Path(__file__).resolve().parents[3] / "src"
 HANG_S = 2.0
 
 SUPERVISOR = """
+import os
 import sys
 from worker_comfyui.comfyui.supervisor import Supervisor
 from worker_comfyui.config import Settings
-supervisor = Supervisor(Settings(comfy_host=sys.argv[1], comfy_hang_timeout_s=float(sys.argv[2])))
+settings = Settings(comfy_host=sys.argv[1], comfy_hang_timeout_s=float(sys.argv[2]))
+supervisor = Supervisor(settings, os.environ)
 supervisor.start()
 while True:
     print(supervisor.wait_ready().number, flush=True)

@@ -47,7 +47,7 @@ def is_malformed(job: dict[str, Any]) -> bool:
 
 
 def test_a_malformed_job_gets_an_error_with_a_code_and_paths() -> None:
-    worker = Worker(Settings(), Supervisor(Settings()), Redactor())
+    worker = Worker(Settings(), Supervisor(Settings(), {}), Redactor())
     handler = Runner(worker, 1).handler
     with asyncio.Runner() as runner:
 
@@ -67,7 +67,7 @@ def test_a_malformed_job_gets_an_error_with_a_code_and_paths() -> None:
 @pytest.mark.parametrize("levels", [100, 300, 500, 900, 5_000])
 @pytest.mark.parametrize("place", ["input", "workflow", "images", "s3Config", "a node's input"])
 def test_a_job_that_nests_without_end_gets_an_error(place: str, levels: int) -> None:
-    worker = Worker(Settings(), Supervisor(Settings()), Redactor())
+    worker = Worker(Settings(), Supervisor(Settings(), {}), Redactor())
     deep: Any = 1
     for level in range(levels):
         deep = [deep] if level % 2 else {"a": deep}
