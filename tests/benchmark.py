@@ -1,7 +1,9 @@
 """Measures what the worker itself costs, on this machine: `./scripts/benchmark`.
 
 ComfyUI's work is a node that sleeps, so all figures are the worker's, the SDK's and the platform's.
-Absolute times depend on the machine; the ratios can be compared between machines and versions.
+The same is measured on ComfyUI alone, in the same run: what counts is what the worker adds to it.
+COMFYUI_PATH (and COMFYUI_PYTHON, its interpreter) name a real ComfyUI, which runs on the CPU;
+without them it is the stand-in. Absolute times depend on the machine and on what else it does.
 """
 
 from __future__ import annotations
@@ -10,15 +12,17 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from local_runpod.jobs import Job
-from tests.support.comfyui import FAULT_NODES
+from tests.support.comfyui import FAULT_NODES, REAL_COMFYUI, ComfyUI, running_comfyui
 from tests.support.handler import Handler, handler_environment, on_platform, running_handler
 from tests.support.platform import FAST, RunningPlatform, running_platform
 from tests.support.s3 import ACCESS_KEY, SECRET_KEY, serving_s3
@@ -36,24 +40,27 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.5, help="of each job (%(default)s)")
     parser.add_argument("--megabytes", type=int, default=50, help="of the big result (%(default)s)")
     options = parser.parse_args()
-    parts: list[tuple[str, Callable[[Path], list[str]]]] = [
-        ("Cold start", cold_start),
-        (
-            "Jobs in a row, WORKER_CONCURRENCY=1",
-            lambda base: jobs_in_a_row(base, options.jobs, options.seconds, concurrency=1),
-        ),
-        (
-            "Jobs in a row, WORKER_CONCURRENCY=2",
-            lambda base: jobs_in_a_row(base, options.jobs, options.seconds, concurrency=2),
-        ),
-        ("Memory of the worker, inline", lambda base: memory(base, options.megabytes)),
-        ("Memory of the worker, bucket", lambda base: memory(base, options.megabytes, bucket=True)),
-    ]
+    say(f"ComfyUI: {REAL_COMFYUI or 'the stand-in, src/local_comfyui'}")
     with tempfile.TemporaryDirectory(prefix="worker-benchmark-") as folder:
+        base = Path(folder)
+        parts = [
+            part("Start", lambda: start(base)),
+            part(
+                f"{options.jobs} jobs of {options.seconds:g} s in a row",
+                lambda: jobs_in_a_row(base, options.jobs, options.seconds),
+            ),
+            part("Memory, inline", lambda: memory(base / "inline", options.megabytes)),
+            part("Memory, bucket", lambda: memory(base / "s3", options.megabytes, bucket=True)),
+        ]
         for number, (title, measure) in enumerate(parts, 1):
             say(f"[{number}/{len(parts)}] {title} ...")
-            for line in measure(Path(folder) / str(number)):
+            for line in measure():
                 say(f"      {line}")
+
+
+def part(title: str, measure: Callable[[], list[str]]) -> tuple[str, Callable[[], list[str]]]:
+    """One part of the benchmark: its title, and what gives its lines."""
+    return title, measure
 
 
 def say(text: str) -> None:
@@ -62,27 +69,76 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def cold_start(base: Path) -> list[str]:
-    """Split the time from the start of the process to the first job."""
+def start(base: Path) -> list[str]:
+    """Split the time from the start of the process to the first job; compare it to ComfyUI's."""
+    began = time.monotonic()
+    with running_comfyui(base / "alone", NODES):
+        alone = time.monotonic() - began
     with ExitStack() as stack:
         platform = stack.enter_context(running_platform())
         job_id = platform.run({"workflow": sleeping(0)})
         before = time.time()
-        handler = start_worker(stack, platform, base)
+        handler = start_worker(stack, platform, base / "started")
         platform.wait(job_id, 120)
         taken = (job_of(platform, job_id).started_at or 0) - handler.started_at
         spawned = moment(handler, "message", "starting ComfyUI") - before
         ready = moment(handler, "event", "comfyui_ready") - before
     parts = {
-        "process start → ComfyUI spawned": spawned,
-        "ComfyUI spawned → ready": ready - spawned,
-        "ComfyUI ready → first job taken": taken - ready,
+        "ComfyUI alone: start → ready": alone,
+        "worker: start → ComfyUI spawned": spawned,
+        "        ComfyUI spawned → ready": ready - spawned,
+        "        ready → first job taken": taken - ready,
     }
-    return [f"{name:<32} {took:5.2f} s  {took / taken:4.0%}" for name, took in parts.items()]
+    lines = [f"{name:<32} {took:6.2f} s" for name, took in parts.items()]
+    return [*lines, f"{'the worker adds':<32} {taken - alone:+6.2f} s"]
 
 
-def jobs_in_a_row(base: Path, count: int, seconds: float, *, concurrency: int) -> list[str]:
-    """Run equal jobs that all wait already; tell how busy they keep ComfyUI."""
+def jobs_in_a_row(base: Path, count: int, seconds: float) -> list[str]:
+    """Run equal jobs that all wait already: in ComfyUI's own queue, then through the worker."""
+    with running_comfyui(base / "queue", NODES) as comfyui:
+        bare_s = in_comfyuis_queue(comfyui, count, seconds)
+    lines = [row("ComfyUI's own queue", bare_s, seconds)]
+    for concurrency in (1, 2):
+        whole_s, own_s = through_the_worker(base / f"by-{concurrency}", count, seconds, concurrency)
+        line = row(f"worker, WORKER_CONCURRENCY={concurrency}", whole_s, seconds)
+        lines.append(f"{line}   {(whole_s - bare_s) * 1000:+6.1f} ms over ComfyUI's own queue")
+        if concurrency == 1:
+            share = (own_s - seconds) / own_s
+            lines.append(
+                f"  of it in the worker {own_s * 1000:24.1f} ms, {share:.1%} not ComfyUI's"
+            )
+    return lines
+
+
+def row(name: str, each_s: float, busy_s: float) -> str:
+    """A line of the table of jobs in a row."""
+    return f"{name:<28} {each_s * 1000:8.1f} ms a job, ComfyUI busy {busy_s / each_s:6.1%}"
+
+
+def in_comfyuis_queue(comfyui: ComfyUI, count: int, seconds: float) -> float:
+    """Seconds from the end of a prompt to the end of the next."""
+    comfyui.run(sleeping(0))
+    ids = [comfyui.submit(sleeping(seconds)) for _ in range(count)]
+    entries = [comfyui.wait(prompt_id, 60 + count * (seconds + 5)) for prompt_id in ids]
+    return between([timestamp(entry, "execution_success") for entry in entries])
+
+
+def between(moments: Sequence[float]) -> float:
+    """The median, which a machine that does something else as well disturbs least."""
+    ordered = sorted(moments)
+    return median(later - earlier for earlier, later in pairwise(ordered))
+
+
+def timestamp(entry: dict[str, Any], event: str) -> float:
+    """When an event of a history entry was, in seconds."""
+    messages = dict(entry["status"]["messages"])
+    return float(messages[event]["timestamp"]) / 1000
+
+
+def through_the_worker(
+    base: Path, count: int, seconds: float, concurrency: int
+) -> tuple[float, float]:
+    """Seconds from the end of a job to the end of the next, and from a job's start to its end."""
     with ExitStack() as stack:
         platform = stack.enter_context(running_platform())
         handler = start_worker(stack, platform, base, WORKER_CONCURRENCY=str(concurrency))
@@ -92,19 +148,8 @@ def jobs_in_a_row(base: Path, count: int, seconds: float, *, concurrency: int) -
         for job_id in ids:
             assert platform.wait(job_id, 60 + count * (seconds + 5))["status"] == "COMPLETED"
         jobs = [job_of(platform, job_id) for job_id in ids]
-    started = [job.started_at or 0 for job in jobs]
-    ended = [job.ended_at or 0 for job in jobs]
-    whole = max(ended) - min(started)
-    between = (whole - count * seconds) / count
-    lines = [
-        f"ComfyUI busy            {count * seconds / whole:6.1%}   of {whole:.1f} s",
-        f"from job to job         {between * 1000:6.0f} ms  in which ComfyUI does nothing",
-    ]
-    if concurrency == 1:
-        own = sum(e - s for s, e in zip(started, ended, strict=True)) / count
-        share = (own - seconds) / own
-        lines.append(f"a job in the worker     {own * 1000:6.0f} ms  {share:.0%} not ComfyUI's")
-    return lines
+    in_hand = median((job.ended_at or 0) - (job.started_at or 0) for job in jobs)
+    return between([job.ended_at or 0 for job in jobs]), in_hand
 
 
 def memory(base: Path, megabytes: int, *, bucket: bool = False) -> list[str]:
@@ -132,9 +177,10 @@ def memory(base: Path, megabytes: int, *, bucket: bool = False) -> list[str]:
             time.sleep(0.1)
         assert job.error is None, job.error
         grown = peak_bytes(handler) - before
+    of = ("file", size) if bucket else ("result", job.result_size)
     return [
         f"file {size / MEGA:.0f} MB, result {job.result_size / MEGA:.1f} MB",
-        f"peak memory +{grown / MEGA:.0f} MB: {grown / size:.2f} times the file",
+        f"peak memory +{grown / MEGA:.0f} MB: {grown / of[1]:.2f} times the {of[0]}",
     ]
 
 
