@@ -9,30 +9,15 @@ class InterruptProcessingException(Exception):
     """The running prompt was interrupted."""
 
 
-class Interrupt:
+class Interrupt(threading.Event):
     """One flag for the whole server, as in ComfyUI: it stops whatever runs when it is read."""
 
-    def __init__(self) -> None:
-        self._flag = threading.Event()
-
-    def request(self) -> None:
-        """Ask the running prompt to stop."""
-        self._flag.set()
-
-    def clear(self) -> None:
-        """Forget an earlier request: done when a prompt starts."""
-        self._flag.clear()
-
-    def requested(self) -> bool:
-        """Whether a stop was asked for and has not been obeyed yet."""
-        return self._flag.is_set()
-
-    def raise_if_requested(self) -> None:
-        """Obey a request.
+    def obey(self) -> None:
+        """Stop if a stop was asked for.
 
         Raises:
-            InterruptProcessingException: One was pending; it is now forgotten.
+            InterruptProcessingException: It was; the request is now forgotten.
         """
-        if self._flag.is_set():
-            self._flag.clear()
+        if self.is_set():
+            self.clear()
             raise InterruptProcessingException

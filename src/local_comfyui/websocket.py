@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
+import struct
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiohttp import ClientError, WSMessage, WSMsgType, web
+from PIL import Image, ImageOps
 
-from local_comfyui.frames import preview_frame, preview_frame_with_metadata
-from local_comfyui.progress import Preview
 from local_comfyui.prompt import Json
 
+Preview = tuple[str, Any, int | None]
+"""Image format, Pillow image, longest side or None."""
+
 _log = logging.getLogger(__name__)
+
+# Kinds of binary frames (ComfyUI ``protocol.py``).
+_PREVIEW_IMAGE = 1
+_PREVIEW_IMAGE_WITH_METADATA = 4
 
 
 @dataclass
@@ -25,7 +34,10 @@ class _Client:
 
 
 class WebSockets:
-    """All connected clients; an `EventSink` for the execution thread."""
+    """All connected clients. A ``client_id`` of None means all of them.
+
+    What begins with ``send`` may be called from any thread; a client that is not there misses it.
+    """
 
     def __init__(self, features: Json) -> None:
         """Answer clients that send their feature flags with these ``features``."""
@@ -39,37 +51,32 @@ class WebSockets:
         self._loop = asyncio.get_running_loop()
         while True:
             frame, client_id = await self._frames.get()
-            if client_id is None:
-                receivers = list(self._clients.values())
-            else:
-                client = self._clients.get(client_id)
-                receivers = [client] if client else []
-            for receiver in receivers:
-                await _send(receiver.socket, frame)
+            for receiver, client in list(self._clients.items()):
+                if client_id in (None, receiver):
+                    await _send(client.socket, frame)
 
     def send(self, event: str, data: Json, client_id: str | None) -> None:
-        """Queue a text frame; from any thread. A client that is not there misses it."""
+        """Send a text frame."""
         try:
-            frame = json.dumps({"type": event, "data": data})
+            self._enqueue(_text(event, data), client_id)
         except (TypeError, ValueError) as error:
             _log.error("A %s frame cannot be written as JSON: %s", event, error)
-            return
-        self._enqueue(frame, client_id)
 
-    def send_preview(self, preview: Preview, client_id: str | None) -> None:
-        """Queue a preview, unless its client gets previews with metadata."""
-        if client_id is None or not self._wants_metadata(client_id):
-            self._enqueue(preview_frame(preview), client_id)
-
-    def send_preview_with_metadata(
-        self, preview: Preview, metadata: Json, client_id: str | None
+    def send_preview(
+        self, preview: Preview, client_id: str | None, metadata: Json | None = None
     ) -> None:
-        """Queue a preview with metadata, if its client asked for them."""
-        if client_id is not None and self._wants_metadata(client_id):
-            self._enqueue(preview_frame_with_metadata(preview, metadata), client_id)
+        """Send a preview, with metadata to a client that asked for it; integers are big-endian."""
+        if metadata is None:
+            image_format = 1 if preview[0] == "JPEG" else 2
+            head = struct.pack(">II", _PREVIEW_IMAGE, image_format)
+        else:
+            text = json.dumps({**metadata, "image_type": f"image/{preview[0].lower()}"}).encode()
+            head = struct.pack(">II", _PREVIEW_IMAGE_WITH_METADATA, len(text)) + text
+        self._enqueue(head + _encoded(*preview), client_id)
 
-    def _wants_metadata(self, client_id: str) -> bool:
-        client = self._clients.get(client_id)
+    def wants_preview_metadata(self, client_id: str | None) -> bool:
+        """Whether a client asked for previews with metadata."""
+        client = self._clients.get(client_id or "")
         return client is not None and client.features.get("supports_preview_metadata") is True
 
     def _enqueue(self, frame: str | bytes, client_id: str | None) -> None:
@@ -131,11 +138,17 @@ def _text(event: str, data: Json) -> str:
     return json.dumps({"type": event, "data": data})
 
 
+def _encoded(image_format: str, image: Image.Image, longest_side: int | None) -> bytes:
+    if longest_side is not None:
+        size = (longest_side, longest_side)
+        image = ImageOps.contain(image, size, Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, format=image_format, quality=95, compress_level=1)
+    return buffer.getvalue()
+
+
 async def _send(socket: web.WebSocketResponse, frame: str | bytes) -> None:
     try:
-        if isinstance(frame, str):
-            await socket.send_str(frame)
-        else:
-            await socket.send_bytes(frame)
+        await (socket.send_str(frame) if isinstance(frame, str) else socket.send_bytes(frame))
     except (ClientError, ConnectionError, RuntimeError) as error:
         _log.warning("send error: %s", error)

@@ -12,41 +12,56 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from local_comfyui.execution_blocker import ExecutionBlocker
-from local_comfyui.folders import Folders, save_path
+from local_comfyui.folders import Folders
 from local_comfyui.interrupt import Interrupt, InterruptProcessingException
-from local_comfyui.progress import Preview, Progress
+from local_comfyui.node_call import ExecutionBlocker
+from local_comfyui.progress import Report
+from local_comfyui.save_path import save_path
+from local_comfyui.websocket import Preview
 
 
-def install(
-    folders: Folders, interrupt: Interrupt, running_progress: Callable[[], Progress | None]
-) -> None:
+def install(folders: Folders, interrupt: Interrupt, report: Report) -> None:
     """Register the stand-ins in ``sys.modules``."""
-    utils = _module("comfy.utils", ProgressBar=_progress_bar_class(running_progress))
-    model_management = _module(
+    _module("comfy")
+    _module("comfy.utils", ProgressBar=_progress_bar_class(report))
+    _module(
         "comfy.model_management",
         InterruptProcessingException=InterruptProcessingException,
-        throw_exception_if_processing_interrupted=interrupt.raise_if_requested,
-        processing_interrupted=interrupt.requested,
+        throw_exception_if_processing_interrupted=interrupt.obey,
+        processing_interrupted=interrupt.is_set,
         interrupt_current_processing=lambda value=True: (
-            interrupt.request() if value else interrupt.clear()
+            interrupt.set() if value else interrupt.clear()
         ),
     )
-    _module("comfy", utils=utils, model_management=model_management)
-    graph = _module("comfy_execution.graph", ExecutionBlocker=ExecutionBlocker)
-    graph_utils = _module("comfy_execution.graph_utils", ExecutionBlocker=ExecutionBlocker)
-    _module("comfy_execution", graph=graph, graph_utils=graph_utils)
-    _folder_paths(folders)
+    _module("comfy_execution")
+    _module("comfy_execution.graph", ExecutionBlocker=ExecutionBlocker)
+    _module("comfy_execution.graph_utils", ExecutionBlocker=ExecutionBlocker)
+    _module(
+        "folder_paths",
+        base_path=str(folders.base),
+        models_dir=str(folders.models),
+        get_input_directory=lambda: str(folders.input),
+        get_output_directory=lambda: str(folders.output),
+        get_temp_directory=lambda: str(folders.temp),
+        get_user_directory=lambda: str(folders.user),
+        get_annotated_filepath=lambda name: str(folders.annotated_path(name)),
+        exists_annotated_filepath=lambda name: folders.annotated_path(name).exists(),
+        get_filename_list=folders.model_files,
+        get_folder_paths=lambda kind: [str(folder) for folder in folders.model_folders(kind)],
+        get_save_image_path=_get_save_image_path(folders),
+    )
 
 
-def _module(name: str, **attributes: Any) -> ModuleType:
+def _module(name: str, **attributes: Any) -> None:
     module = ModuleType(name, "A stand-in by local_comfyui for the part that node files use.")
     vars(module).update(attributes)
     sys.modules[name] = module
-    return module
+    package, _, inner = name.rpartition(".")
+    if package:
+        setattr(sys.modules[package], inner, module)
 
 
-def _progress_bar_class(running_progress: Callable[[], Progress | None]) -> type:
+def _progress_bar_class(report: Report) -> type:
     class ProgressBar:
         """Reports a node's progress, and stops the node when it is interrupted."""
 
@@ -62,9 +77,7 @@ def _progress_bar_class(running_progress: Callable[[], Progress | None]) -> type
             if total is not None:
                 self.total = total
             self.current = min(value, self.total)
-            progress = running_progress()
-            if progress is not None:
-                progress.update(self.current, self.total, preview)
+            report(self.current, self.total, preview)
 
         def update(self, value: float) -> None:
             """Report so many steps more."""
@@ -73,7 +86,7 @@ def _progress_bar_class(running_progress: Callable[[], Progress | None]) -> type
     return ProgressBar
 
 
-def _folder_paths(folders: Folders) -> None:
+def _get_save_image_path(folders: Folders) -> Callable[..., tuple[str, str, int, str, str]]:
     def get_save_image_path(
         filename_prefix: str, output_dir: str, image_width: int = 0, image_height: int = 0
     ) -> tuple[str, str, int, str, str]:
@@ -81,17 +94,4 @@ def _folder_paths(folders: Folders) -> None:
         path = save_path(folders, kind, filename_prefix, (image_width, image_height))
         return str(path.folder), path.stem, path.counter, path.subfolder, filename_prefix
 
-    _module(
-        "folder_paths",
-        base_path=str(folders.base),
-        models_dir=str(folders.models),
-        get_input_directory=lambda: str(folders.input),
-        get_output_directory=lambda: str(folders.output),
-        get_temp_directory=lambda: str(folders.temp),
-        get_user_directory=lambda: str(folders.user),
-        get_annotated_filepath=lambda name: str(folders.annotated_path(name)),
-        exists_annotated_filepath=lambda name: folders.annotated_path(name).exists(),
-        get_filename_list=folders.model_files,
-        get_folder_paths=lambda kind: [str(folder) for folder in folders.model_folders(kind)],
-        get_save_image_path=get_save_image_path,
-    )
+    return get_save_image_path
