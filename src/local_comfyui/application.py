@@ -5,21 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import sys
 import threading
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from aiohttp import web
 
 from local_comfyui import COMFYUI_VERSION, arguments, comfy_modules, custom_nodes
-from local_comfyui.arguments import Arguments
 from local_comfyui.cache import Cache
 from local_comfyui.executor import Executor
 from local_comfyui.folders import Folders
-from local_comfyui.interrupt import Interrupt
 from local_comfyui.nodes import core_node_classes
 from local_comfyui.nodes.core_node import Comfy
+from local_comfyui.progress import Interrupt
 from local_comfyui.prompt import NodeClass
 from local_comfyui.prompt_queue import PromptQueue
 from local_comfyui.routes import files, information, prompts
@@ -48,27 +47,19 @@ def run(command_line: Sequence[str]) -> int:
         folders.remove_temp()
 
 
-def _set_up_log(options: Arguments) -> None:
-    """Plain lines to stderr, or with ``--log-stdout`` all below ERROR to stdout."""
-    errors = logging.StreamHandler(sys.stderr)
-    handlers = [errors]
-    if options.log_stdout:
-        errors.setLevel(logging.ERROR)
-        others = logging.StreamHandler(sys.stdout)
-        others.addFilter(lambda record: record.levelno < logging.ERROR)
-        handlers.append(others)
+def _set_up_log(options: Namespace) -> None:
     level = "DEBUG" if [] in options.verbose else "INFO"
     for given in filter(None, options.verbose):
         level = given[0].upper()
-    logging.basicConfig(level=level, format="%(message)s", handlers=handlers)
+    logging.basicConfig(level=level, format="%(message)s")
     for name in ("aiohttp.access", "libav", "PIL"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _assemble(options: Arguments, folders: Folders) -> Server:
+def _assemble(options: Namespace, folders: Folders) -> Server:
     """Create the parts of a server and connect them."""
-    _log.info("local_comfyui: follows ComfyUI %s. It runs no models:", COMFYUI_VERSION)
-    _log.info("only the core nodes that need none, and extra nodes. Base folder: %s", folders.base)
+    _log.info("local_comfyui follows ComfyUI %s. It runs no models: only", COMFYUI_VERSION)
+    _log.info("core nodes that need none, and extra nodes. Base folder: %s", folders.base)
     upload_bytes = round(options.max_upload_size * 1024 * 1024)
     features = {"supports_preview_metadata": True, "max_upload_size": upload_bytes}
     sockets = WebSockets(features)
@@ -84,19 +75,18 @@ def _assemble(options: Arguments, folders: Folders) -> Server:
     def queue_changed() -> None:
         sockets.send("status", {"status": server.queue_status()}, None)
 
-    queue = PromptQueue(queue_changed)
-    server = Server(folders, classes, features, queue, executor, interrupt, sockets)
+    server = Server(folders, classes, features, PromptQueue(queue_changed), executor)
     return server
 
 
-async def _serve(options: Arguments, server: Server) -> int:
+async def _serve(options: Namespace, server: Server) -> int:
     if options.quick_test_for_ci:
         return 0
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    publishing = asyncio.create_task(server.sockets.publish())
+    publishing = asyncio.create_task(server.executor.sockets.publish())
     app = application(server, information.ROUTES, prompts.ROUTES, files.ROUTES)
     runner = web.AppRunner(app, shutdown_timeout=0.5)
     await runner.setup()
@@ -108,12 +98,10 @@ async def _serve(options: Arguments, server: Server) -> int:
         return 1
     # A daemon: a node that hangs does not keep the process alive.
     threading.Thread(target=server.executor.work, args=(server.queue,), daemon=True).start()
-    if not options.dont_print_server:
-        _log.info("Starting server\n")
-        _log.info("To see the GUI go to: http://%s:%s", host, options.port)
+    _log.info("Starting server\n\nTo see the GUI go to: http://%s:%s", host, options.port)
     await stop.wait()
     _log.info("\nStopped server")
-    await server.sockets.close()
+    await server.executor.sockets.close()
     publishing.cancel()
     await runner.cleanup()
     return 0

@@ -16,10 +16,10 @@ allow-any-preview-method async-offload bf16-text-enc bf16-unet bf16-vae cpu cpu-
 disable-all-api-nodes disable-api-nodes disable-assets-autoscan disable-async-offload
 disable-auto-launch disable-cuda-malloc disable-dynamic-vram disable-manager-ui disable-mmap
 disable-partner-nodes disable-pinned-memory disable-smart-memory disable-xformers
-dont-upcast-attention enable-assets enable-compress-response-body enable-manager
+dont-print-server dont-upcast-attention enable-assets enable-compress-response-body enable-manager
 force-channels-last force-fp16 force-fp32 force-non-blocking force-upcast-attention fp16-text-enc
 fp16-unet fp16-vae fp32-text-enc fp32-unet fp32-vae fp64-unet fp8_e4m3fn-text-enc fp8_e4m3fn-unet
-fp8_e5m2-text-enc fp8_e5m2-unet fp8_e8m0fnu-unet gpu-only high-ram highvram lowvram
+fp8_e5m2-text-enc fp8_e5m2-unet fp8_e8m0fnu-unet gpu-only high-ram highvram log-stdout lowvram
 mmap-torch-files multi-user normalvram novram offline supports-fp8-compute use-flash-attention
 use-pytorch-cross-attention use-quad-cross-attention use-sage-attention use-split-cross-attention
 windows-standalone-build
@@ -31,31 +31,7 @@ reserve-vram tls-certfile tls-keyfile
 """
 
 
-class Arguments(argparse.Namespace):
-    """What the command line asks for, as far as it matters to this server."""
-
-    listen: str
-    port: int
-    base_directory: Path | None
-    input_directory: Path | None
-    output_directory: Path | None
-    temp_directory: Path | None
-    user_directory: Path | None
-    models_directory: Path | None
-    extra_model_paths_config: list[list[Path]]
-    disable_metadata: bool
-    disable_all_custom_nodes: bool
-    whitelist_custom_nodes: list[str]
-    max_upload_size: float
-    cache_lru: int | None
-    cache_ram: list[float] | None
-    verbose: list[list[str]]
-    log_stdout: bool
-    dont_print_server: bool
-    quick_test_for_ci: bool
-
-
-def parse(arguments: Sequence[str]) -> Arguments:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse ComfyUI's command line.
 
     Raises:
@@ -78,7 +54,7 @@ def parse(arguments: Sequence[str]) -> Arguments:
     add("--disable-all-custom-nodes", action="store_true")
     add("--whitelist-custom-nodes", nargs="+", default=[], metavar="NAME")
     add("--verbose", nargs="*", action="append", default=[], metavar="LEVEL")
-    for name in ("disable-metadata", "log-stdout", "dont-print-server", "quick-test-for-ci"):
+    for name in ("disable-metadata", "quick-test-for-ci"):
         add(f"--{name}", action="store_true")
     for name in ("fast", "enable-cors-header"):
         add(f"--{name}", nargs="*", help=argparse.SUPPRESS)
@@ -86,4 +62,4 @@ def parse(arguments: Sequence[str]) -> Arguments:
         add(f"--{name}", action="store_true", help=argparse.SUPPRESS)
     for name in _VALUES_WITHOUT_EFFECT.split():
         add(f"--{name}", action="append", help=argparse.SUPPRESS)
-    return parser.parse_args(arguments, namespace=Arguments())
+    return parser.parse_args(arguments)

@@ -5,20 +5,16 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
-from local_comfyui.graph import ancestors_first
 from local_comfyui.prompt import Json, NodeClass, NodeClasses, hidden_inputs, is_link
 
 
-@dataclass(frozen=True)
-class CacheEntry:
-    """What one run of a node gave."""
+class CacheEntry(NamedTuple):
+    """What one run of a node gave: for each output slot the list of its values, and its ``ui``."""
 
     outputs: list[list[Any]]
-    """For each output slot the list of its values (one, unless the node maps over a list)."""
     ui: Json | None
 
 
@@ -34,7 +30,7 @@ class Cache:
         self._size = size
         self._entries: dict[str, CacheEntry] = {}  # the least recently used first
 
-    def begin_prompt(self, keys: Collection[str]) -> None:
+    def begin_prompt(self, keys: set[str]) -> None:
         """Drop what is not kept for a prompt with these keys."""
         kept = list(self._entries)
         if self._size is None:
@@ -63,15 +59,20 @@ _unique = itertools.count()
 
 
 def cache_keys(
-    prompt: Json, classes: NodeClasses, is_changed: Callable[[str, NodeClass], Any]
+    prompt: Json,
+    order: Iterable[str],
+    classes: NodeClasses,
+    is_changed: Callable[[str, NodeClass], Any],
 ) -> dict[str, str]:
-    """The key of every node: its class, its inputs and ``IS_CHANGED``, and those of all ancestors.
+    """The key of each node: its class, its inputs and ``IS_CHANGED``, and those of all ancestors.
+
+    ``order`` names the nodes, each after those that it takes inputs from.
 
     Node ids are not part of it, except for nodes that ask for their own id. An ``IS_CHANGED`` of
     NaN equals nothing, so such a node and all behind it never come from the cache.
     """
     keys: dict[str, str] = {}
-    for node_id in ancestors_first(prompt):
+    for node_id in order:
         class_type, inputs = prompt[node_id]["class_type"], prompt[node_id]["inputs"]
         changed = is_changed(node_id, classes[class_type])
         if changed != changed:  # noqa: PLR0124 - this is how NaN is told

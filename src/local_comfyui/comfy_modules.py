@@ -8,47 +8,49 @@ with Python's ordinary ImportError or AttributeError.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from local_comfyui.folders import Folders
-from local_comfyui.interrupt import Interrupt, InterruptProcessingException
 from local_comfyui.node_call import ExecutionBlocker
-from local_comfyui.progress import Report
+from local_comfyui.progress import Interrupt, InterruptProcessingException, Report
 from local_comfyui.save_path import save_path
 from local_comfyui.websocket import Preview
 
 
 def install(folders: Folders, interrupt: Interrupt, report: Report) -> None:
     """Register the stand-ins in ``sys.modules``."""
+
+    def get_save_image_path(
+        filename_prefix: str, output_dir: str, image_width: int = 0, image_height: int = 0
+    ) -> tuple[str, str, int, str, str]:
+        kind = "temp" if output_dir == str(folders.temp) else "output"
+        path = save_path(folders, kind, filename_prefix, (image_width, image_height))
+        return str(path.folder), path.stem, path.counter, path.subfolder, filename_prefix
+
     _module("comfy")
-    _module("comfy.utils", ProgressBar=_progress_bar_class(report))
+    ProgressBar.report = staticmethod(report)
+    _module("comfy.utils", ProgressBar=ProgressBar)
     _module(
         "comfy.model_management",
         InterruptProcessingException=InterruptProcessingException,
         throw_exception_if_processing_interrupted=interrupt.obey,
         processing_interrupted=interrupt.is_set,
-        interrupt_current_processing=lambda value=True: (
-            interrupt.set() if value else interrupt.clear()
-        ),
     )
     _module("comfy_execution")
     _module("comfy_execution.graph", ExecutionBlocker=ExecutionBlocker)
     _module("comfy_execution.graph_utils", ExecutionBlocker=ExecutionBlocker)
     _module(
         "folder_paths",
-        base_path=str(folders.base),
         models_dir=str(folders.models),
         get_input_directory=lambda: str(folders.input),
         get_output_directory=lambda: str(folders.output),
         get_temp_directory=lambda: str(folders.temp),
         get_user_directory=lambda: str(folders.user),
         get_annotated_filepath=lambda name: str(folders.annotated_path(name)),
-        exists_annotated_filepath=lambda name: folders.annotated_path(name).exists(),
         get_filename_list=folders.model_files,
         get_folder_paths=lambda kind: [str(folder) for folder in folders.model_folders(kind)],
-        get_save_image_path=_get_save_image_path(folders),
+        get_save_image_path=get_save_image_path,
     )
 
 
@@ -61,37 +63,24 @@ def _module(name: str, **attributes: Any) -> None:
         setattr(sys.modules[package], inner, module)
 
 
-def _progress_bar_class(report: Report) -> type:
-    class ProgressBar:
-        """Reports a node's progress, and stops the node when it is interrupted."""
+class ProgressBar:
+    """Reports a node's progress, and stops the node when it is interrupted."""
 
-        def __init__(self, total: float, node_id: str | None = None) -> None:
-            del node_id  # ComfyUI's parameter; one node runs at a time, so it is known here
-            self.total = total
-            self.current: float = 0
+    report: ClassVar[Report]
 
-        def update_absolute(
-            self, value: float, total: float | None = None, preview: Preview | None = None
-        ) -> None:
-            """Report a value, and optionally a new total and a preview image."""
-            if total is not None:
-                self.total = total
-            self.current = min(value, self.total)
-            report(self.current, self.total, preview)
+    def __init__(self, total: float, node_id: str | None = None) -> None:
+        del node_id  # ComfyUI's parameter; one node runs at a time, so it is known here
+        self.total = total
+        self.current: float = 0
 
-        def update(self, value: float) -> None:
-            """Report so many steps more."""
-            self.update_absolute(self.current + value)
+    def update_absolute(
+        self, value: float, total: float | None = None, preview: Preview | None = None
+    ) -> None:
+        """Report a value, and optionally a new total and a preview image."""
+        self.total = self.total if total is None else total
+        self.current = min(value, self.total)
+        type(self).report(self.current, self.total, preview)
 
-    return ProgressBar
-
-
-def _get_save_image_path(folders: Folders) -> Callable[..., tuple[str, str, int, str, str]]:
-    def get_save_image_path(
-        filename_prefix: str, output_dir: str, image_width: int = 0, image_height: int = 0
-    ) -> tuple[str, str, int, str, str]:
-        kind = "temp" if output_dir == str(folders.temp) else "output"
-        path = save_path(folders, kind, filename_prefix, (image_width, image_height))
-        return str(path.folder), path.stem, path.counter, path.subfolder, filename_prefix
-
-    return get_save_image_path
+    def update(self, value: float) -> None:
+        """Report so many steps more."""
+        self.update_absolute(self.current + value)

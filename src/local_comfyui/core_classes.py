@@ -24,12 +24,7 @@ def core_classes() -> frozenset[str]:
 
 
 def about_missing(prompt: Json, classes: NodeClasses, first: str) -> tuple[str, Json]:
-    """What to say beyond ComfyUI's own words when a class does not exist here.
-
-    Args:
-        prompt: The whole prompt.
-        classes: What there is.
-        first: The class that ComfyUI's words are about.
+    """What to say beyond ComfyUI's own words about the ``first`` class that is missing here.
 
     Returns:
         An addition to the error's ``details``, and its ``extra_info``: ``hint``, and under

@@ -5,13 +5,13 @@ from __future__ import annotations
 import mimetypes
 import os
 import shutil
+from argparse import Namespace
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
 from local_comfyui import extra_model_paths
-from local_comfyui.arguments import Arguments
 
 MODEL_KINDS = (
     *("checkpoints", "configs", "loras", "vae", "text_encoders", "diffusion_models"),
@@ -39,10 +39,11 @@ class Folders:
     temp: Path
     user: Path
     models: Path
+    custom_nodes: Path
     extra_models: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
     @classmethod
-    def from_arguments(cls, arguments: Arguments, default_base: Path) -> Folders:
+    def from_arguments(cls, arguments: Namespace, default_base: Path) -> Folders:
         """Lay out the folders as ComfyUI does: each below the base unless named by itself.
 
         Raises:
@@ -56,13 +57,9 @@ class Folders:
             temp=(arguments.temp_directory or base).absolute() / "temp",
             user=(arguments.user_directory or base / "user").absolute(),
             models=(arguments.models_directory or base / "models").absolute(),
+            custom_nodes=base / "custom_nodes",
             extra_models=extra_model_paths.read_all(chain(*arguments.extra_model_paths_config)),
         )
-
-    @property
-    def custom_nodes(self) -> Path:
-        """Where extra nodes lie."""
-        return self.base / "custom_nodes"
 
     @property
     def model_kinds(self) -> list[str]:

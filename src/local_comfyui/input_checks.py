@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from local_comfyui.node_call import ExecutionBlocker
 from local_comfyui.prompt import Json, NodeClass, NodeClasses, full_type_name, is_link
 
 _MOST_OPTIONS_SHOWN = 20
@@ -34,12 +33,12 @@ class Input(NamedTuple):
         """An error about this input, in ComfyUI's structure."""
         if "input_config" in extra:
             extra["input_config"] = extra["input_config"] and [self.kind, self.options]
-        return {
-            "type": kind,
-            "message": message,
-            "details": self.name if details is None else details,
-            "extra_info": {"input_name": self.name, **extra},
-        }
+        details = self.name if details is None else details
+        return _problem(kind, message, details, {"input_name": self.name, **extra})
+
+
+def _problem(kind: str, message: str, details: str, extra_info: Json) -> Json:
+    return {"type": kind, "message": message, "details": details, "extra_info": extra_info}
 
 
 Through = tuple[Input, list[Any]]
@@ -51,11 +50,7 @@ def check_node(
 ) -> tuple[list[Json], list[Through]]:
     """Check a node's own inputs, and convert its constants in place.
 
-    Args:
-        node_id: The node.
-        prompt: All nodes.
-        classes: The node classes that exist.
-        through: The link by which the node was reached; None for an output node.
+    It was reached ``through`` a link, or as an output node.
 
     Returns:
         The errors, and the links whose sources are to be checked next.
@@ -64,23 +59,23 @@ def check_node(
     followed: list[Through] = []
     try:
         node_class, inputs = classes[prompt[node_id]["class_type"]], prompt[node_id]["inputs"]
-        by_class, all_by_class = _custom_check_arguments(node_class)
-        for declared in _declared_inputs(node_class):
-            given = inputs.get(declared.name)
-            if declared.name not in inputs:
-                missing = declared.problem("required_input_missing", "Required input is missing")
-                error = missing if declared.required else None
+        all_declared = _declared_inputs(node_class)
+        by_class = _checked_by_class(node_class, [declared.name for declared in all_declared])
+        for declared in all_declared:
+            given, error = inputs.get(declared.name), None
+            if declared.name not in inputs and declared.required:
+                error = declared.problem("required_input_missing", "Required input is missing")
             elif isinstance(given, list):
-                any_type = "input_types" in by_class
-                error = _link_problem(declared, given, prompt, classes, any_type=any_type)
-                if error is None:
-                    followed.append((declared, given))
-            else:
+                error = _link_problem(declared, given, prompt, classes)
+                followed += [] if error else [(declared, given)]
+            elif declared.name in inputs:
                 error = _convert_constant(declared, inputs)
-                if not (error or all_by_class or declared.name in by_class):
+                if error is None and declared.name not in by_class:
                     error = _range_problem(declared, inputs[declared.name])
             errors += [error] if error else []
-        errors += _custom_problems(inputs, node_class, prompt, classes)
+        errors += _custom_problems(
+            node_class, [name for name in inputs if name in by_class], inputs
+        )
     except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
         return [_exception_problem(error, through)], []
     return errors, followed
@@ -111,18 +106,14 @@ def _declared_inputs(node_class: NodeClass) -> list[Input]:
     ]
 
 
-def _linked_type(link: list[Any], prompt: Json, classes: NodeClasses) -> Any:
-    return tuple(classes[prompt[link[0]]["class_type"]].RETURN_TYPES)[link[1]]
-
-
 def _link_problem(
-    declared: Input, link: list[Any], prompt: Json, classes: NodeClasses, *, any_type: bool
+    declared: Input, link: list[Any], prompt: Json, classes: NodeClasses
 ) -> Json | None:
     if len(link) != 2:
         message = "Bad linked input, must be a length-2 list of [node_id, slot_index]"
         return declared.problem("bad_linked_input", message, input_config=True, received_value=link)
-    received = _linked_type(link, prompt, classes)
-    if any_type or types_match(received, declared.kind):
+    received = tuple(classes[prompt[link[0]]["class_type"]].RETURN_TYPES)[link[1]]
+    if types_match(received, declared.kind):
         return None
     types = f"received_type({received}) mismatch input_type({declared.kind})"
     return declared.problem(
@@ -175,47 +166,28 @@ def _range_problem(declared: Input, value: Any) -> Json | None:
     return declared.problem("value_not_in_list", "Value not in list", details, **given)
 
 
-def _custom_check_arguments(node_class: NodeClass) -> tuple[set[str], bool]:
-    """What a class's own ``VALIDATE_INPUTS`` takes: names of inputs, and whether all of them."""
-    check = getattr(node_class, "VALIDATE_INPUTS", None)
-    if check is None:
-        return set(), False
-    signature = inspect.getfullargspec(check)
-    return set(signature.args) | set(signature.kwonlyargs), signature.varkw is not None
+def _checked_by_class(node_class: NodeClass, names: list[str]) -> list[str]:
+    """The inputs that a class's own ``VALIDATE_INPUTS`` takes."""
+    if not hasattr(node_class, "VALIDATE_INPUTS"):
+        return []
+    signature = inspect.getfullargspec(node_class.VALIDATE_INPUTS)
+    taken = names if signature.varkw else (*signature.args, *signature.kwonlyargs)
+    return [name for name in names if name in taken]
 
 
-def _custom_problems(
-    inputs: Json, node_class: NodeClass, prompt: Json, classes: NodeClasses
-) -> list[Json]:
+def _custom_problems(node_class: NodeClass, names: list[str], inputs: Json) -> list[Json]:
     """Ask a node's own ``VALIDATE_INPUTS``; linked inputs are None to it."""
-    names, everything = _custom_check_arguments(node_class)
-    if not names and not everything:
+    if not names:
         return []
-    given = {
-        each.name: inputs[each.name] for each in _declared_inputs(node_class) if each.name in inputs
-    }
-    arguments = {
-        name: None if is_link(value) else value
-        for name, value in given.items()
-        if everything or name in names
-    }
-    if "input_types" in names:
-        arguments["input_types"] = {
-            name: _linked_type(value, prompt, classes)
-            for name, value in given.items()
-            if is_link(value)
-        }
-    verdict = node_class.VALIDATE_INPUTS(**arguments)
-    if verdict is True or isinstance(verdict, ExecutionBlocker):
+    given = {name: None if is_link(inputs[name]) else inputs[name] for name in names}
+    verdict = node_class.VALIDATE_INPUTS(**given)
+    if verdict is True:
         return []
+    said = "" if verdict is False else f" - {verdict}"
+    message = "Custom validation failed for node"
     return [
-        {
-            "type": "custom_validation_failed",
-            "message": "Custom validation failed for node",
-            "details": name if verdict is False else f"{name} - {verdict}",
-            "extra_info": {"input_name": name},
-        }
-        for name in arguments
+        _problem("custom_validation_failed", message, name + said, {"input_name": name})
+        for name in names
     ]
 
 
@@ -224,12 +196,8 @@ def _exception_problem(error: Exception, through: Through | None) -> Json:
     frames = traceback.format_tb(error.__traceback__)
     raised: Json = {"exception_type": full_type_name(type(error)), "traceback": frames}
     if through is None:
-        return {
-            "type": "exception_during_validation",
-            "message": "Exception when validating node",
-            "details": str(error),
-            "extra_info": raised,
-        }
+        message = "Exception when validating node"
+        return _problem("exception_during_validation", message, str(error), raised)
     declared, link = through
     raised |= {"input_config": True, "exception_message": str(error), "linked_node": link}
     kind, message = "exception_during_inner_validation", "Exception when validating inner node"

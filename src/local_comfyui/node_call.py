@@ -46,9 +46,7 @@ def collect(
 def calls(values: Values, *, as_lists: bool) -> list[dict[str, Any]]:
     """The keyword arguments of each call: a node is called once per element of its longest input.
 
-    Args:
-        values: From `collect`.
-        as_lists: The node takes whole lists (``INPUT_IS_LIST``), so there is one call.
+    With ``as_lists`` (``INPUT_IS_LIST``) the node takes whole lists, so there is one call.
     """
     if as_lists:
         return [dict(values)]
@@ -65,11 +63,8 @@ def call(
 ) -> tuple[list[list[Any]], Json]:
     """Call a node's function for each element of its inputs, and join what it returns.
 
-    Args:
-        instance: Of a node class.
-        values: From `collect`.
-        before: Done before each call.
-        on_block: Told the message of a blocker that kept a call from being made.
+    ``before`` is done before each call; ``on_block`` is told the message of a blocker that keeps
+    a call from being made.
 
     Returns:
         For each output slot the list of its values, and the node's ``ui``.

@@ -1,15 +1,33 @@
-"""Progress of the running prompt: the state of every node, told to the clients step by step."""
+"""Progress of the running prompt, told to the clients step by step; and the way to stop it."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
-from local_comfyui.interrupt import Interrupt
 from local_comfyui.prompt import Json
 from local_comfyui.websocket import Preview, WebSockets
 
 Report = Callable[[float, float, Preview | None], None]
 """Told a step of the running node: its number, how many there are, and a preview image."""
+
+
+class InterruptProcessingException(Exception):
+    """The running prompt was interrupted."""
+
+
+class Interrupt(threading.Event):
+    """One flag for the whole server, as in ComfyUI: it stops whatever runs when it is read."""
+
+    def obey(self) -> None:
+        """Stop if a stop was asked for.
+
+        Raises:
+            InterruptProcessingException: It was; the request is now forgotten.
+        """
+        if self.is_set():
+            self.clear()
+            raise InterruptProcessingException
 
 
 class Progress:
@@ -46,9 +64,8 @@ class Progress:
         with_metadata = self._sockets.wants_preview_metadata(self._client_id)
         if preview is not None and with_metadata:
             self._sockets.send_preview(preview, self._client_id, self._names(self._node_id))
-        steps = {"value": value, "max": maximum}
-        data: Json = {**steps, "prompt_id": self._prompt_id, "node": self._node_id}
-        self._sockets.send("progress", data, self._client_id)
+        data: Json = {"prompt_id": self._prompt_id, "node": self._node_id}
+        self._sockets.send("progress", {"value": value, "max": maximum, **data}, self._client_id)
         if preview is not None and not with_metadata:
             self._sockets.send_preview(preview, self._client_id)
 
@@ -60,10 +77,5 @@ class Progress:
 
     def _names(self, node_id: str) -> Json:
         """The ids of a node in a frame; they differ only inside expanded subgraphs."""
-        return {
-            "node_id": node_id,
-            "prompt_id": self._prompt_id,
-            "display_node_id": node_id,
-            "parent_node_id": None,
-            "real_node_id": node_id,
-        }
+        ids = dict.fromkeys(("node_id", "display_node_id", "real_node_id"), node_id)
+        return {**ids, "prompt_id": self._prompt_id, "parent_node_id": None}

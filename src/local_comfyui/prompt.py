@@ -56,7 +56,7 @@ def full_type_name(kind: type) -> str:
 class QueueItem:
     """One accepted prompt."""
 
-    number: float
+    number: int
     prompt_id: str
     prompt: Json
     extra_data: Json

@@ -8,11 +8,9 @@ from collections.abc import Callable, Sequence
 
 from local_comfyui.prompt import Json, QueueItem
 
-MAXIMUM_HISTORY_SIZE = 10_000
-
 
 class PromptQueue:
-    """A priority queue with one consumer (the execution thread) and many callers (HTTP)."""
+    """A queue with one consumer (the execution thread) and many callers (HTTP)."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
         """Keep an empty queue; ``changed`` is called after every change of its length."""
@@ -24,10 +22,9 @@ class PromptQueue:
         self._free_requested = False
 
     def put(self, item: QueueItem) -> None:
-        """Let a prompt wait for its turn: lowest number first, then first come first served."""
+        """Let a prompt wait for its turn."""
         with self._lock:
             self._waiting.append(item)
-            self._waiting.sort(key=lambda waiting: waiting.number)
             self._changed()
             self._lock.notify()
 
@@ -48,8 +45,6 @@ class PromptQueue:
         with self._lock:
             shown = self._running or item
             self._running = None
-            if len(self._history) > MAXIMUM_HISTORY_SIZE:
-                self._history.pop(next(iter(self._history)))
             self._history[item.prompt_id] = {"prompt": shown.as_list(), **result}
             self._changed()
 

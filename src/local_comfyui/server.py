@@ -10,10 +10,8 @@ from aiohttp.typedefs import Handler
 
 from local_comfyui.executor import Executor
 from local_comfyui.folders import Folders
-from local_comfyui.interrupt import Interrupt
 from local_comfyui.prompt import Json, NodeClasses
 from local_comfyui.prompt_queue import PromptQueue
-from local_comfyui.websocket import WebSockets
 
 
 @dataclass
@@ -25,9 +23,7 @@ class Server:
     features: Json
     queue: PromptQueue
     executor: Executor
-    interrupt: Interrupt
-    sockets: WebSockets
-    next_number: float = 0
+    next_number: int = 0
 
     def queue_status(self) -> Json:
         """The content of a ``status`` frame and of ``GET /prompt``."""

@@ -6,7 +6,6 @@ The types, texts and structures of the errors are those of ComfyUI 0.3.64 ``exec
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 
@@ -27,15 +26,8 @@ class Validation:
     node_errors: Json = field(default_factory=dict)
 
 
-def validate(
-    prompt: Json, classes: NodeClasses, only_outputs: Collection[str] | None = None
-) -> Validation:
+def validate(prompt: Json, classes: NodeClasses) -> Validation:
     """Check a prompt, and convert its constants in place (``"5"`` becomes 5).
-
-    Args:
-        prompt: Node ids with ``class_type`` and ``inputs``.
-        classes: The node classes that exist.
-        only_outputs: Consider only these output nodes (``partial_execution_targets``).
 
     Raises:
         TypeError, IndexError: The prompt is not made of mappings; ComfyUI answers with status 500.
@@ -44,28 +36,23 @@ def validate(
     for node_id in prompt:
         if "class_type" not in prompt[node_id]:
             message = "Cannot execute because a node is missing the class_type property."
-            return _refused("invalid_prompt", message, f"Node ID '#{node_id}'")
+            return Validation([], refusal("invalid_prompt", message, f"Node ID '#{node_id}'"))
         class_type = prompt[node_id]["class_type"]
         if class_type not in classes:
             message = f"Cannot execute because node {class_type} does not exist."
             hint, extra_info = about_missing(prompt, classes, class_type)
-            return _refused("invalid_prompt", message, f"Node ID '#{node_id}'{hint}", extra_info)
-        if is_output_node(classes[class_type]) and (
-            only_outputs is None or node_id in only_outputs
-        ):
+            details = f"Node ID '#{node_id}'{hint}"
+            return Validation([], refusal("invalid_prompt", message, details, extra_info))
+        if is_output_node(classes[class_type]):
             outputs.append(node_id)
     if not outputs:
-        return _refused("prompt_no_outputs", "Prompt has no outputs", "")
+        return Validation([], refusal("prompt_no_outputs", "Prompt has no outputs", ""))
     return _validate_outputs(prompt, classes, outputs)
 
 
 def refusal(kind: str, message: str, details: str, extra_info: Json | None = None) -> Json:
     """An error in the structure that ComfyUI gives it."""
     return {"type": kind, "message": message, "details": details, "extra_info": extra_info or {}}
-
-
-def _refused(kind: str, message: str, details: str, extra_info: Json | None = None) -> Validation:
-    return Validation([], refusal(kind, message, details, extra_info))
 
 
 def _validate_outputs(prompt: Json, classes: NodeClasses, outputs: list[str]) -> Validation:
@@ -78,20 +65,14 @@ def _validate_outputs(prompt: Json, classes: NodeClasses, outputs: list[str]) ->
             good.append(output)
             continue
         on_outputs += [f"{each['message']}: {each['details']}" for each in graph.errors[output]]
-        _log.error("Failed to validate prompt for output %s:", output)
+        _log.error("Failed to validate prompt for output %s, which will be ignored", output)
         for node_id, errors in graph.errors.items():
             # A node that is invalid only by what stands before it carries no errors of its own.
-            if not errors:
-                continue
-            class_type = prompt[node_id]["class_type"]
-            if node_id not in node_errors:
-                node_errors[node_id] = {"errors": errors, "dependent_outputs": []}
-                node_errors[node_id]["class_type"] = class_type
-                for error in errors:
-                    text = f"{error['message']}: {error['details']}"
-                    _log.error("* %s %s:\n  - %s", class_type, node_id, text)
-            node_errors[node_id]["dependent_outputs"].append(output)
-        _log.error("Output will be ignored")
+            if errors:
+                class_type = prompt[node_id]["class_type"]
+                first = {"errors": errors, "dependent_outputs": [], "class_type": class_type}
+                node_errors.setdefault(node_id, first)["dependent_outputs"].append(output)
+                _log.error("* %s %s: %s", class_type, node_id, [each["details"] for each in errors])
     if good:
         return Validation(good, None, node_errors)
     message = "Prompt outputs failed validation"

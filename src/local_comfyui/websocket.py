@@ -9,7 +9,6 @@ import logging
 import struct
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import ClientError, WSMessage, WSMsgType, web
@@ -22,16 +21,6 @@ Preview = tuple[str, Any, int | None]
 
 _log = logging.getLogger(__name__)
 
-# Kinds of binary frames (ComfyUI ``protocol.py``).
-_PREVIEW_IMAGE = 1
-_PREVIEW_IMAGE_WITH_METADATA = 4
-
-
-@dataclass
-class _Client:
-    socket: web.WebSocketResponse
-    features: Json = field(default_factory=dict)
-
 
 class WebSockets:
     """All connected clients. A ``client_id`` of None means all of them.
@@ -42,7 +31,7 @@ class WebSockets:
     def __init__(self, features: Json) -> None:
         """Answer clients that send their feature flags with these ``features``."""
         self._features = features
-        self._clients: dict[str, _Client] = {}
+        self._clients: dict[str, web.WebSocketResponse] = {}
         self._frames: asyncio.Queue[tuple[str | bytes, str | None]] = asyncio.Queue()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -51,9 +40,9 @@ class WebSockets:
         self._loop = asyncio.get_running_loop()
         while True:
             frame, client_id = await self._frames.get()
-            for receiver, client in list(self._clients.items()):
+            for receiver, socket in list(self._clients.items()):
                 if client_id in (None, receiver):
-                    await _send(client.socket, frame)
+                    await _send(socket, frame)
 
     def send(self, event: str, data: Json, client_id: str | None) -> None:
         """Send a text frame."""
@@ -65,19 +54,19 @@ class WebSockets:
     def send_preview(
         self, preview: Preview, client_id: str | None, metadata: Json | None = None
     ) -> None:
-        """Send a preview, with metadata to a client that asked for it; integers are big-endian."""
+        """Send a preview, with metadata to a client that asked for it (``protocol.py``)."""
         if metadata is None:
-            image_format = 1 if preview[0] == "JPEG" else 2
-            head = struct.pack(">II", _PREVIEW_IMAGE, image_format)
+            head = struct.pack(">II", 1, 1 if preview[0] == "JPEG" else 2)
         else:
             text = json.dumps({**metadata, "image_type": f"image/{preview[0].lower()}"}).encode()
-            head = struct.pack(">II", _PREVIEW_IMAGE_WITH_METADATA, len(text)) + text
+            head = struct.pack(">II", 4, len(text)) + text
         self._enqueue(head + _encoded(*preview), client_id)
 
     def wants_preview_metadata(self, client_id: str | None) -> bool:
         """Whether a client asked for previews with metadata."""
-        client = self._clients.get(client_id or "")
-        return client is not None and client.features.get("supports_preview_metadata") is True
+        socket = self._clients.get(client_id or "")
+        flags = {} if socket is None else socket.get("feature_flags", {})
+        return flags.get("supports_preview_metadata") is True
 
     def _enqueue(self, frame: str | bytes, client_id: str | None) -> None:
         if self._loop is not None and not self._loop.is_closed():
@@ -91,47 +80,42 @@ class WebSockets:
     ) -> web.WebSocketResponse:
         """Handle ``GET /ws`` until the client goes.
 
-        Args:
-            request: Its query may hold ``clientId``.
-            status: The ``status`` of the first frame.
-            running_node: The node that runs now for a client id.
+        It is told the ``status`` first, then the node that runs for its id, if any.
         """
-        socket = web.WebSocketResponse()
+        socket = web.WebSocketResponse()  # also a mapping, which keeps the client's flags
         await socket.prepare(request)
         sid = request.query.get("clientId", "") or uuid.uuid4().hex
-        client = self._clients[sid] = _Client(socket)
+        self._clients[sid] = socket
         try:
             await _send(socket, _text("status", {"status": status(), "sid": sid}))
             node_id = running_node(sid)
             if node_id is not None:
                 await _send(socket, _text("executing", {"node": node_id}))
-            first = True
-            async for message in socket:
-                if message.type is WSMsgType.TEXT:
-                    await self._receive(client, message, first=first)
-                    first = False
+            await self._receive(socket, await socket.receive())
+            async for _ in socket:
+                pass
         finally:
             # By id, as ComfyUI does: a client that connects again before this socket has ended
             # is left open and mute.
             self._clients.pop(sid, None)
         return socket
 
-    async def _receive(self, client: _Client, message: WSMessage, *, first: bool) -> None:
+    async def _receive(self, socket: web.WebSocketResponse, first: WSMessage) -> None:
         """Only the first text of a connection counts, and only when it holds feature flags."""
         try:
-            content = json.loads(message.data)
+            content = json.loads(first.data) if first.type is WSMsgType.TEXT else None
         except ValueError:
-            _log.warning("Invalid JSON received from client: %.100s", message.data)
+            _log.warning("Invalid JSON received from client: %.100s", first.data)
             return
-        if first and isinstance(content, dict) and content.get("type") == "feature_flags":
+        if isinstance(content, dict) and content.get("type") == "feature_flags":
             flags = content.get("data")
-            client.features = flags if isinstance(flags, dict) else {}
-            await _send(client.socket, _text("feature_flags", self._features))
+            socket["feature_flags"] = flags if isinstance(flags, dict) else {}
+            await _send(socket, _text("feature_flags", self._features))
 
     async def close(self) -> None:
         """Close every socket, so that the server can end."""
-        for client in list(self._clients.values()):
-            await client.socket.close()
+        for socket in list(self._clients.values()):
+            await socket.close()
 
 
 def _text(event: str, data: Json) -> str:
@@ -140,8 +124,7 @@ def _text(event: str, data: Json) -> str:
 
 def _encoded(image_format: str, image: Image.Image, longest_side: int | None) -> bytes:
     if longest_side is not None:
-        size = (longest_side, longest_side)
-        image = ImageOps.contain(image, size, Image.Resampling.LANCZOS)
+        image = ImageOps.contain(image, (longest_side, longest_side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, format=image_format, quality=95, compress_level=1)
     return buffer.getvalue()

@@ -46,7 +46,6 @@ NODES: dict[str, Node] = {
     "PrimitiveBoolean": Node(values.primitive),
     "PreviewAny": Node(values.preview_any),
     "EmptyLatentImage": Node(images.empty_latent),
-    "SaveLatent": Node(saving.save_latent),
     "CheckpointLoaderSimple": Node(values.needs_model, model=("ckpt_name", "checkpoints")),
     "VAEDecode": Node(values.needs_model),
 }

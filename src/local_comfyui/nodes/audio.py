@@ -58,11 +58,7 @@ def encode(
 
 
 def load(comfy: Comfy, audio: str) -> tuple[Audio]:
-    """Load the sound of a file.
-
-    Raises:
-        ValueError: There is none in it.
-    """
+    """Load the sound of a file; one without sound raises ValueError."""
     found = read(comfy.folders.annotated_path(audio))
     if found is None:
         raise ValueError("No audio stream found in the file.")

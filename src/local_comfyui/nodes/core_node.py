@@ -63,10 +63,7 @@ class Comfy:
 
 @dataclass(frozen=True)
 class InputFile:
-    """An input that names a file of the input folder.
-
-    The file must exist, and a changed one makes the node run again.
-    """
+    """An input that names a file, which must exist; the node runs again when it has changed."""
 
     input: str
     noun: str

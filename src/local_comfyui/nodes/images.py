@@ -74,10 +74,6 @@ def blur(image: Array, blur_radius: int, sigma: float) -> Array:
     return blurred
 
 
-def _overlay(below: Array, above: Array) -> Array:
-    return np.where(below <= 0.5, 2 * below * above, 1 - 2 * (1 - below) * (1 - above))
-
-
 def _soft_light(below: Array, above: Array) -> Array:
     root = np.where(below <= 0.25, ((16 * below - 12) * below + 4) * below, np.sqrt(below))
     darker = below - (1 - 2 * above) * below * (1 - below)
@@ -88,7 +84,9 @@ _BLEND_MODES: dict[str, Callable[[Array, Array], Array]] = {
     "normal": lambda _below, above: above,
     "multiply": lambda below, above: below * above,
     "screen": lambda below, above: 1 - (1 - below) * (1 - above),
-    "overlay": _overlay,
+    "overlay": lambda below, above: np.where(
+        below <= 0.5, 2 * below * above, 1 - 2 * (1 - below) * (1 - above)
+    ),
     "soft_light": _soft_light,
     "difference": lambda below, above: below - above,
 }

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageOps, ImageSequence
 
 from local_comfyui.nodes.core_node import Array, Comfy
-from local_comfyui.nodes.pictures import batch, to_array
+from local_comfyui.nodes.pictures import to_array
 
 
 def load_image(comfy: Comfy, image: str) -> tuple[Array, Array]:
@@ -26,7 +26,7 @@ def load_image(comfy: Comfy, image: str) -> tuple[Array, Array]:
             masks.append(_inverted_alpha(frame))
             if opened.format == "MPO":
                 break
-    return batch(frames), batch(masks)
+    return np.stack(frames), np.stack(masks)
 
 
 def load_mask(comfy: Comfy, image: str, channel: str) -> Array:

@@ -8,7 +8,7 @@ touches. Pillow's filters of these names differ.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -38,11 +38,6 @@ def to_pictures(images: Array) -> list[Image.Image]:
     return [Image.fromarray(to_bytes(frame)) for frame in images]
 
 
-def batch(frames: Iterable[Array]) -> Array:
-    """One batch of frames of one size."""
-    return np.stack(list(frames))
-
-
 def size_of(image: Array) -> Size:
     """Width and height of a batch."""
     return image.shape[2], image.shape[1]
@@ -59,7 +54,9 @@ def resize(image: Array, size: Size, method: str, *, center: bool = False) -> Ar
         return image
     if method == "lanczos":
         pictures = to_pictures(image)
-        return batch(to_array(each.resize(size, Image.Resampling.LANCZOS)) for each in pictures)
+        return np.stack(
+            [to_array(each.resize(size, Image.Resampling.LANCZOS)) for each in pictures]
+        )
     columns, rows = (_METHODS[method](*ends) for ends in zip(size_of(image), size, strict=True))
     resized: Array = np.einsum("yh,bhw...,xw->byx...", rows, image, columns, optimize=True)
     return resized

@@ -1,9 +1,8 @@
-"""Nodes that save images and latents, with the prompt and the workflow inside the files."""
+"""Nodes that save images, with the prompt and the workflow inside the files."""
 
 from __future__ import annotations
 
-import json
-import struct
+from typing import Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -58,22 +57,15 @@ def save_animated_png(
 
 
 def save_animated_webp(
-    comfy: Comfy,
-    images: Array,
-    fps: float,
-    filename_prefix: str,
-    lossless: bool,
-    quality: int,
-    method: str,
+    comfy: Comfy, images: Array, fps: float, filename_prefix: str, method: str, **options: Any
 ) -> Ui:
-    """Save the batch as one animated WebP in the output folder."""
+    """Save the batch as one animated WebP in the output folder; the others are Pillow's options."""
     exif, others = Image.Exif(), dict(comfy.metadata)
     if "prompt" in others:
         exif[_EXIF_MODEL] = f"prompt:{others.pop('prompt')}"
     for offset, (name, text) in enumerate(others.items()):
         exif[_EXIF_MAKE - offset] = f"{name}:{text}"
-    options: Json = {"exif": exif, "lossless": lossless, "quality": quality}
-    options["method"] = _WEBP_METHODS[method]
+    options |= {"exif": exif, "method": _WEBP_METHODS[method]}
     answer = _save_animation(comfy, images, fps, filename_prefix, "webp", options)
     answer["ui"]["animated"] = [len(images) > 1]
     return answer
@@ -88,20 +80,3 @@ def _save_animation(
     options |= {"save_all": True, "append_images": others, "duration": int(1000 / fps)}
     first.save(file, **options)
     return {"ui": {"images": [path.item(file)], "animated": [True]}}
-
-
-def save_latent(comfy: Comfy, samples: dict[str, Array], filename_prefix: str = "ComfyUI") -> Ui:
-    """Save as a safetensors file in the output folder."""
-    values = samples["samples"]
-    size = values.nbytes
-    tensor = {"dtype": "F32", "shape": list(values.shape), "data_offsets": [0, size]}
-    version = {"dtype": "F32", "shape": [0], "data_offsets": [size, size]}
-    header: Json = {"latent_tensor": tensor, "latent_format_version_0": version}
-    if comfy.metadata:
-        header["__metadata__"] = dict(comfy.metadata)
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    path = comfy.save_path("output", filename_prefix)
-    file = path.file(0, "latent")
-    file.write_bytes(struct.pack("<Q", len(text)) + text + values.tobytes())
-    return {"ui": {"latents": [path.item(file)]}}

@@ -24,14 +24,7 @@ def preview_any(source: Any = None) -> Ui:
 
 
 def needs_model(**_inputs: Any) -> NoReturn:
-    """Say that there are no models here.
-
-    Such a node is declared so that a prompt whose model file is missing is refused as by ComfyUI:
-    with ``value_not_in_list`` at the loader.
-
-    Raises:
-        RuntimeError: Always.
-    """
+    """Always fail: such a node is there so that a missing model file is told as by ComfyUI."""
     raise RuntimeError(
         "local_comfyui runs no models. Set COMFYUI_PATH or COMFY_HOST to use a real ComfyUI."
     )

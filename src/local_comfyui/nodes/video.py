@@ -15,7 +15,7 @@ import numpy as np
 from local_comfyui.nodes import audio as sound
 from local_comfyui.nodes.audio import Audio
 from local_comfyui.nodes.core_node import Array, Comfy, Ui
-from local_comfyui.nodes.pictures import Size, batch, size_of, to_bytes
+from local_comfyui.nodes.pictures import Size, size_of, to_bytes
 
 _KEEP_OTHER_NAMES = {"movflags": "use_metadata_tags"}  # else an MP4 has no place for metadata
 
@@ -37,10 +37,6 @@ class Components:
     def size(self) -> Size:
         """Width and height."""
         return size_of(self.images)
-
-    def components(self) -> Components:
-        """Itself."""
-        return self
 
     def save(self, file: Path, _codec: str, metadata: Mapping[str, str]) -> None:
         """Write an MP4 with H.264 and AAC."""
@@ -87,7 +83,7 @@ class VideoFile:
         with av.open(str(self.path)) as container:
             fps = float(container.streams.video[0].average_rate or 1)
             frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-        images = batch(np.asarray(frame, np.float32) / np.float32(255) for frame in frames)
+        images = np.stack(frames).astype(np.float32) / np.float32(255)
         return Components(images, fps, sound.read(self.path))
 
     def save(self, file: Path, codec: str, metadata: Mapping[str, str]) -> None:
@@ -118,16 +114,12 @@ def create(images: Array, fps: float, audio: Audio | None = None) -> Components:
 
 def get_components(video: Components | VideoFile) -> tuple[Array, Audio | None, float]:
     """The images, the sound and the frames per second of a video."""
-    parts = video.components()
+    parts = video if isinstance(video, Components) else video.components()
     return parts.images, parts.audio, parts.fps
 
 
 def save(
-    comfy: Comfy,
-    video: Components | VideoFile,
-    filename_prefix: str,
-    format: str,  # noqa: A002 - the node's input
-    codec: str,
+    comfy: Comfy, video: Components | VideoFile, filename_prefix: str, format: str, codec: str
 ) -> Ui:
     """Save as MP4 in the output folder.
 

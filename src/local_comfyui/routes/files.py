@@ -12,13 +12,7 @@ from local_comfyui.server import SERVER
 
 ROUTES = web.RouteTableDef()
 
-_NOT_SHOWN_IN_A_BROWSER = {
-    "text/html",
-    "text/html-sandboxed",
-    "application/xhtml+xml",
-    "text/javascript",
-    "text/css",
-}
+_NOT_SHOWN_IN_A_BROWSER = ("text/html", "application/xhtml+xml", "text/javascript", "text/css")
 
 
 @ROUTES.get("/view")

@@ -16,12 +16,9 @@ ROUTES = web.RouteTableDef()
 
 _log = logging.getLogger(__name__)
 
-_PAGE = """<!doctype html>
-<title>local_comfyui</title>
-<h1>local_comfyui</h1>
-<p>A ComfyUI-compatible server that runs no models. It has no editor; its HTTP routes and its
-websocket are those of ComfyUI. <a href="object_info">These nodes</a> run here.</p>
-"""
+_PAGE = """<!doctype html><title>local_comfyui</title>
+<p>This ComfyUI-compatible server runs no models and has no editor, only ComfyUI's routes and
+websocket. <a href="object_info">These nodes</a> run here.</p>"""
 
 
 @ROUTES.get("/")
@@ -33,28 +30,23 @@ async def index(_request: web.Request) -> web.Response:
 @ROUTES.get("/ws")
 async def socket(request: web.Request) -> web.StreamResponse:
     """The websocket."""
-    server = request.app[SERVER]
-    return await server.sockets.serve(request, server.queue_status, server.executor.running_node)
+    server, executor = request.app[SERVER], request.app[SERVER].executor
+    return await executor.sockets.serve(request, server.queue_status, executor.running_node)
 
 
 @ROUTES.get("/object_info")
+@ROUTES.get("/object_info/{name}")
 async def object_info(request: web.Request) -> web.Response:
-    """All node classes; one whose description fails is left out."""
+    """All node classes, or one, or ``{}``; a class whose description fails is left out."""
+    wanted = request.match_info.get("name")
     described: Json = {}
     for name, node_class in request.app[SERVER].classes.items():
-        try:
-            described[name] = _description(name, node_class)
-        except Exception:  # noqa: BLE001 - one broken class must not hide the others
-            _log.exception("[ERROR] An error occurred while describing the node %r.", name)
+        if wanted in (None, name):
+            try:
+                described[name] = _description(name, node_class)
+            except Exception:  # noqa: BLE001 - one broken class must not hide the others
+                _log.exception("[ERROR] An error occurred while describing the node %r.", name)
     return web.json_response(described)
-
-
-@ROUTES.get("/object_info/{node_class}")
-async def object_info_of(request: web.Request) -> web.Response:
-    """One node class, or ``{}``."""
-    name = request.match_info["node_class"]
-    node_class = request.app[SERVER].classes.get(name)
-    return web.json_response({name: _description(name, node_class)} if node_class else {})
 
 
 def _description(name: str, node_class: NodeClass) -> Json:
@@ -74,9 +66,6 @@ def _description(name: str, node_class: NodeClass) -> Json:
         "category": getattr(node_class, "CATEGORY", "sd"),
         "output_node": is_output_node(node_class),
     }
-    for attribute in ("OUTPUT_TOOLTIPS", "DEPRECATED", "EXPERIMENTAL", "API_NODE"):
-        if getattr(node_class, attribute, False):
-            info[attribute.lower()] = getattr(node_class, attribute)
     return {**info, **getattr(node_class, "DEFINITION", {}), "input": inputs}
 
 
@@ -108,19 +97,12 @@ async def system_stats(_request: web.Request) -> web.Response:
     free = total
     if "SC_AVPHYS_PAGES" in os.sysconf_names:  # not on macOS
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    packages = ("required_frontend", "installed_templates", "required_templates")
-    system = {
-        "os": os.name,
-        "ram_total": total,
-        "ram_free": free,
-        "comfyui_version": COMFYUI_VERSION,
-        **{f"{package}_version": None for package in packages},
-        "python_version": sys.version,
-        "pytorch_version": "none: local_comfyui runs no models",
-        "embedded_python": False,
-        "argv": sys.argv,
-    }
-    device: Json = {"name": "cpu", "type": "cpu", "index": None}
-    device |= {f"{kind}_total": total for kind in ("vram", "torch_vram")}
-    device |= {f"{kind}_free": free for kind in ("vram", "torch_vram")}
+    system: Json = {"os": os.name, "ram_total": total, "ram_free": free}
+    system |= {"comfyui_version": COMFYUI_VERSION, "python_version": sys.version}
+    for absent in ("required_frontend", "installed_templates", "required_templates"):
+        system[f"{absent}_version"] = None
+    system["pytorch_version"] = "none: local_comfyui runs no models"
+    system |= {"embedded_python": False, "argv": sys.argv}
+    device = {"name": "cpu", "type": "cpu", "index": None, "vram_total": total, "vram_free": free}
+    device |= {"torch_vram_total": total, "torch_vram_free": free}
     return web.json_response({"system": system, "devices": [device]})

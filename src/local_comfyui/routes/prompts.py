@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from local_comfyui.prompt import Json, QueueItem
-from local_comfyui.server import SERVER, Server
+from local_comfyui.server import SERVER
 from local_comfyui.validation import refusal, validate
 
 ROUTES = web.RouteTableDef()
@@ -24,7 +24,8 @@ async def submit(request: web.Request) -> web.Response:
     """Validate a prompt and put it into the queue."""
     server = request.app[SERVER]
     body = await request.json()
-    number = _number(server, body)
+    number = server.next_number
+    server.next_number += 1  # for refused prompts too
     if "prompt" not in body:
         return _refused(refusal("no_prompt", "No prompt provided", "No prompt provided"))
     prompt_id = body.get("prompt_id") or str(uuid.uuid4())
@@ -32,7 +33,7 @@ async def submit(request: web.Request) -> web.Response:
         message = "prompt_id must be a UUID, lowercase and with hyphens"
         details = f"received {body['prompt_id']!r}"
         return _refused(refusal("invalid_prompt_id", message, details))
-    verdict = validate(body["prompt"], server.classes, body.get("partial_execution_targets"))
+    verdict = validate(body["prompt"], server.classes)
     if verdict.error is not None:
         return _refused(verdict.error, verdict.node_errors)
     extra_data = dict(body.get("extra_data") or {})
@@ -48,15 +49,6 @@ async def submit(request: web.Request) -> web.Response:
 def _refused(error: Json, node_errors: Json | None = None) -> web.Response:
     _log.warning("invalid prompt: %s", error)
     return web.json_response({"error": error, "node_errors": node_errors or {}}, status=400)
-
-
-def _number(server: Server, body: Json) -> float:
-    """The place in the queue: given, or counted; the count goes up for refused prompts too."""
-    if "number" in body:
-        return float(body["number"])
-    number = -server.next_number if body.get("front") else server.next_number
-    server.next_number += 1
-    return number
 
 
 def _is_canonical_uuid(value: Any) -> bool:
@@ -97,9 +89,9 @@ async def interrupt(request: web.Request) -> web.Response:
         body = {}
     prompt_id = body.get("prompt_id")
     if prompt_id:
-        server.queue.if_running(prompt_id, server.interrupt.set)
+        server.queue.if_running(prompt_id, server.executor.interrupt.set)
     else:
-        server.interrupt.set()
+        server.executor.interrupt.set()
     return web.Response()
 
 
