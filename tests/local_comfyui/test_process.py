@@ -145,14 +145,6 @@ def test_a_quick_test_loads_everything_and_ends(tmp_path: Path) -> None:
     assert "runs no models" in result.stderr
 
 
-def test_the_log_goes_to_stdout_on_demand(tmp_path: Path) -> None:
-    flags = ("--quick-test-for-ci", "--log-stdout", "--base-directory", str(tmp_path))
-    result = start(*flags)
-
-    assert "runs no models" in result.stdout
-    assert result.stderr == ""
-
-
 def test_metadata_can_be_left_out(tmp_path: Path) -> None:
     with running_comfyui(tmp_path, flags=["--disable-metadata"], always_local=True) as server:
         server.run(image_prompt())

@@ -57,14 +57,14 @@ class Components:
         stream.width, stream.height = self.size()
         stream.pix_fmt = pixel_format
         stream.bit_rate = 0
+        if self.audio is not None:  # first: a file's streams are all there before its packets
+            samples = math.ceil(self.audio["sample_rate"] / rate * len(self.images))
+            waveform = self.audio["waveform"][0, :, :samples]
+            sound.encode(container, "aac", waveform, self.audio["sample_rate"])
         for image in self.images:
             frame = av.VideoFrame.from_ndarray(to_bytes(image[..., :3]), format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-        if self.audio is not None:
-            samples = math.ceil(self.audio["sample_rate"] / rate * len(self.images))
-            waveform = self.audio["waveform"][0, :, :samples]
-            sound.encode(container, "aac", waveform, self.audio["sample_rate"])
 
 
 @dataclass(frozen=True)
