@@ -48,9 +48,8 @@ def run(command_line: Sequence[str]) -> int:
 
 
 def _set_up_log(options: Namespace) -> None:
-    level = "DEBUG" if [] in options.verbose else "INFO"
-    for given in filter(None, options.verbose):
-        level = given[0].upper()
+    default = "DEBUG" if options.verbose else "INFO"  # what a bare --verbose and none mean
+    level = next(filter(None, options.verbose), [default])[0].upper()
     logging.basicConfig(level=level, format="%(message)s")
     for name in ("aiohttp.access", "libav", "PIL"):
         logging.getLogger(name).setLevel(logging.WARNING)

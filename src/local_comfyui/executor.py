@@ -215,15 +215,10 @@ class _PromptRun:
 
     def _report_block(self, message: str) -> None:
         """Tell why a branch is blocked: an error frame that does not end the prompt."""
-        data = {
-            "prompt_id": self.item.prompt_id,
-            **self._place(),
-            "exception_message": f"Execution Blocked: {message}",
-            "exception_type": "ExecutionBlocked",
-            "traceback": [],
-            "current_inputs": [],
-            "current_outputs": [],
-        }
+        data = {"prompt_id": self.item.prompt_id, **self._place()}
+        data["exception_message"] = f"Execution Blocked: {message}"
+        data["exception_type"] = "ExecutionBlocked"
+        data |= {name: [] for name in ("traceback", "current_inputs", "current_outputs")}
         self._executor.sockets.send("execution_error", data, self.item.client_id)
 
 

@@ -39,8 +39,6 @@ def load_mask(comfy: Comfy, image: str, channel: str) -> Array:
 
 
 def _inverted_alpha(frame: Image.Image) -> Array:
-    if "A" in frame.getbands():
-        return 1 - to_array(frame.getchannel("A"))
-    if frame.mode == "P" and "transparency" in frame.info:
+    if "A" in frame.getbands() or (frame.mode == "P" and "transparency" in frame.info):
         return 1 - to_array(frame.convert("RGBA").getchannel("A"))
     return np.zeros((64, 64), np.float32)

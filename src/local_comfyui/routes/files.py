@@ -60,8 +60,6 @@ async def upload_image(request: web.Request) -> web.Response:
     folder = request.app[SERVER].folders.by_kind(kind)
     if folder is None:
         raise ValueError(f"unknown type {kind!r}")
-    if not image.filename:
-        return web.Response(status=400)
     try:
         target = inside(folder, Path(subfolder) / image.filename)
     except OutsideFolderError:
