@@ -10,6 +10,9 @@ from pathlib import Path
 from local_comfyui.folders import Folders, OutsideFolderError, inside
 
 
+_NUMBER = re.compile(r"_(\d+)(?:_|\.|$)")
+
+
 @dataclass(frozen=True)
 class SavePath:
     """Where the files of one saving node go: ``folder/{stem}_{counter:05}_.ext``."""
@@ -49,7 +52,8 @@ def save_path(folders: Folders, kind: str, prefix: str, size: tuple[int, int] = 
         raise OutsideFolderError(f"{prefix!r} names no file in {folder}")
     target.parent.mkdir(parents=True, exist_ok=True)
     stem, subfolder = Path(prefix).name, str(Path(prefix).parent)
-    number = re.compile(re.escape(stem) + r"_(\d+)(?:_|\.|$)", re.IGNORECASE)
-    used = [int(found[1]) for path in target.parent.iterdir() if (found := number.match(path.name))]
     subfolder = "" if subfolder == "." else subfolder
+    alike = (path.name for path in target.parent.iterdir())
+    alike = (name for name in alike if name[: len(stem)].lower() == stem.lower())
+    used = [int(found[1]) for name in alike if (found := _NUMBER.match(name, len(stem)))]
     return SavePath(target.parent, subfolder, kind, stem, max(used, default=0) + 1)

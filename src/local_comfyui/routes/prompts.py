@@ -113,6 +113,7 @@ async def show_history(request: web.Request) -> web.Response:
 
 @ROUTES.post("/history")
 async def delete_from_history(request: web.Request) -> web.Response:
-    """``{"delete": [ids]}``."""
-    request.app[SERVER].queue.delete_history((await request.json()).get("delete", []))
+    """``{"delete": [ids]}``, ``{"clear": true}``."""
+    queue, body = request.app[SERVER].queue, await request.json()
+    queue.delete_history(list(queue.history()) if body.get("clear") else body.get("delete", []))
     return web.Response()
