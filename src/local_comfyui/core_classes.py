@@ -1,7 +1,6 @@
 """Which node classes are ComfyUI's own, so that one that is missing here gets the right advice.
 
-``core_classes.txt`` has the names that ``GET /object_info`` of ComfyUI 0.3.64 and 0.33.0 gives
-without any custom node.
+``core_classes.txt`` has the names in ``GET /object_info`` of ComfyUI 0.3.64 and 0.33.0.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from local_comfyui.folders import Folders, OutsideFolderError, inside
 
-
 _NUMBER = re.compile(r"_(\d+)(?:_|\.|$)")
 
 
@@ -51,8 +50,7 @@ def save_path(folders: Folders, kind: str, prefix: str, size: tuple[int, int] = 
     if target == folder.resolve():
         raise OutsideFolderError(f"{prefix!r} names no file in {folder}")
     target.parent.mkdir(parents=True, exist_ok=True)
-    stem, subfolder = Path(prefix).name, str(Path(prefix).parent)
-    subfolder = "" if subfolder == "." else subfolder
+    stem, subfolder = Path(prefix).name, "/".join(Path(prefix).parent.parts)
     alike = (path.name for path in target.parent.iterdir())
     alike = (name for name in alike if name[: len(stem)].lower() == stem.lower())
     used = [int(found[1]) for name in alike if (found := _NUMBER.match(name, len(stem)))]

@@ -1,9 +1,8 @@
 """Batches of images and masks as arrays: from and to Pillow's pictures, and to other sizes.
 
-Sizes follow the methods that ComfyUI names (0.3.64 ``comfy/utils.py`` ``common_upscale``):
-``lanczos`` is Pillow's, the others are torch's. Of these bilinear and bicubic look at the nearest
-pixels even when they shrink an image, and area takes the mean of all pixels that an output pixel
-touches. Pillow's filters of these names differ.
+Sizes follow ComfyUI's methods (0.3.64 ``common_upscale``). ``lanczos`` is Pillow's, and
+the others are torch's, which differ from Pillow's filters of these names: bilinear and bicubic look
+at the nearest pixels even when they shrink, and area takes the mean of all that a pixel touches.
 """
 
 from __future__ import annotations
