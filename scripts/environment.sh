@@ -2,6 +2,7 @@
 # Sourced by the other scripts: goes to the project's root, and makes the virtual environment once.
 #
 #   install requirements.txt [...]   install locked packages, unless these very locks already are
+#   install_stand_in                 those of the stand-in for ComfyUI, unless a real one is named
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
@@ -49,4 +50,8 @@ install() {
     }
     printf '%s' "$digest" >"$marker"
   done
+}
+
+install_stand_in() {
+  [[ -n ${COMFYUI_PATH:-}${COMFY_HOST:-} ]] || install src/local_comfyui/requirements.txt
 }

@@ -5,60 +5,45 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
-from local_comfyui.graph import ancestors_first
-from local_comfyui.node_inputs import hidden_inputs
-from local_comfyui.prompt import Json, NodeClass, NodeClasses, is_link
-
-_RAM_POLICY_SIZE = 1000
+from local_comfyui.prompt import Json, NodeClass, NodeClasses, hidden_inputs, is_link
 
 
-@dataclass(frozen=True)
-class CacheEntry:
-    """What one run of a node gave."""
+class CacheEntry(NamedTuple):
+    """What one run of a node gave: for each output slot the list of its values, and its ``ui``."""
 
     outputs: list[list[Any]]
-    """For each output slot the list of its values (one, unless the node maps over a list)."""
     ui: Json | None
-    meta: Json | None
 
 
 class Cache:
-    """Results by key, dropped by one of ComfyUI's policies.
+    """Results by key."""
 
-    ``classic`` keeps the results of nodes that also occur in the next prompt, ``lru`` and ``ram``
-    keep many across prompts, ``none`` keeps nothing from one prompt to the next.
-    """
+    def __init__(self, size: int | None) -> None:
+        """Keep so many results from one prompt to the next, or those that occur in it too (None).
 
-    def __init__(self, policy: str, size: int) -> None:
-        self._policy = policy
-        self._size = _RAM_POLICY_SIZE if policy == "ram" else size
-        self._entries: OrderedDict[str, CacheEntry] = OrderedDict()
+        These are ComfyUI's policies: ``classic`` is None, ``none`` is 0, ``lru`` a number, and
+        ``ram`` a large one.
+        """
+        self._size = size
+        self._entries: dict[str, CacheEntry] = {}  # the least recently used first
 
-    def begin_prompt(self, keys: Mapping[str, str]) -> None:
-        """Drop what the policy does not keep for a prompt with these keys."""
-        if self._policy == "none":
-            self._entries.clear()
-        elif self._policy == "classic":
-            wanted = set(keys.values())
-            for key in [key for key in self._entries if key not in wanted]:
-                del self._entries[key]
-
-    def end_prompt(self) -> None:
-        """Drop the oldest results when there are too many."""
-        if self._policy in ("lru", "ram"):
-            while len(self._entries) > self._size:
-                self._entries.popitem(last=False)
+    def begin_prompt(self, keys: set[str]) -> None:
+        """Drop what is not kept for a prompt with these keys."""
+        kept = list(self._entries)
+        if self._size is None:
+            kept = [key for key in kept if key in keys]
+        else:
+            kept = kept[max(0, len(kept) - self._size) :]
+        self._entries = {key: self._entries[key] for key in kept}
 
     def get(self, key: str) -> CacheEntry | None:
         """The result under a key."""
-        entry = self._entries.get(key)
+        entry = self._entries.pop(key, None)
         if entry is not None:
-            self._entries.move_to_end(key)
+            self._entries[key] = entry
         return entry
 
     def put(self, key: str, entry: CacheEntry) -> None:
@@ -74,39 +59,30 @@ _unique = itertools.count()
 
 
 def cache_keys(
-    prompt: Json, classes: NodeClasses, is_changed: Callable[[str, NodeClass], Any]
+    prompt: Json,
+    order: Iterable[str],
+    classes: NodeClasses,
+    is_changed: Callable[[str, NodeClass], Any],
 ) -> dict[str, str]:
-    """The key of every node: its class, its inputs and ``IS_CHANGED``, and those of all ancestors.
+    """The key of each node: its class, its inputs and ``IS_CHANGED``, and those of all ancestors.
+
+    ``order`` names the nodes, each after those that it takes inputs from.
 
     Node ids are not part of it, except for nodes that ask for their own id. An ``IS_CHANGED`` of
     NaN equals nothing, so such a node and all behind it never come from the cache.
     """
     keys: dict[str, str] = {}
-    for node_id in ancestors_first(prompt):
-        node = prompt[node_id]
-        node_class = classes[node["class_type"]]
-        changed = is_changed(node_id, node_class)
+    for node_id in order:
+        class_type, inputs = prompt[node_id]["class_type"], prompt[node_id]["inputs"]
+        changed = is_changed(node_id, classes[class_type])
         if changed != changed:  # noqa: PLR0124 - this is how NaN is told
             changed = f"never the same: {next(_unique)}"
-        description = [
-            node["class_type"],
-            node_id if _depends_on_its_id(node_class) else None,
-            changed,
-            sorted(
-                (name, "link", keys.get(value[0]), value[1])
-                if is_link(value)
-                else (name, "value", _canonical(value), 0)
-                for name, value in node["inputs"].items()
-            ),
-        ]
-        keys[node_id] = hashlib.sha256(_canonical(description).encode()).hexdigest()
+        values = {
+            name: {"link": keys.get(value[0]), "slot": value[1]} if is_link(value) else [value]
+            for name, value in inputs.items()
+        }
+        asks_for_id = "UNIQUE_ID" in hidden_inputs(classes[class_type]).values()
+        description = [class_type, node_id if asks_for_id else None, changed, values]
+        text = json.dumps(description, sort_keys=True, default=repr)
+        keys[node_id] = hashlib.sha256(text.encode()).hexdigest()
     return keys
-
-
-def _depends_on_its_id(node_class: NodeClass) -> bool:
-    asks = "UNIQUE_ID" in hidden_inputs(node_class).values()
-    return asks or bool(getattr(node_class, "NOT_IDEMPOTENT", False))
-
-
-def _canonical(value: object) -> str:
-    return json.dumps(value, sort_keys=True, default=repr)

@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import re
+import mimetypes
+import os
 import shutil
-import time
-from collections.abc import Mapping
+from argparse import Namespace
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from local_comfyui import extra_model_paths
-from local_comfyui.arguments import Arguments
 
 MODEL_KINDS = (
-    "checkpoints",
-    "configs",
-    "loras",
-    "vae",
-    "text_encoders",
-    "diffusion_models",
-    "clip_vision",
-    "style_models",
-    "embeddings",
-    "diffusers",
-    "vae_approx",
-    "controlnet",
-    "gligen",
-    "upscale_models",
-    "custom_nodes",
-    "hypernetworks",
-    "photomaker",
-    "classifiers",
-    "model_patches",
-    "audio_encoders",
+    *("checkpoints", "configs", "loras", "vae", "text_encoders", "diffusion_models"),
+    *("clip_vision", "style_models", "embeddings", "diffusers", "vae_approx", "controlnet"),
+    *("gligen", "upscale_models", "custom_nodes", "hypernetworks", "photomaker", "classifiers"),
+    *("model_patches", "audio_encoders"),
 )
 """The answer of ``GET /models`` of ComfyUI 0.3.64."""
+
+_MODEL_SUFFIXES = {".bin", ".ckpt", ".pkl", ".pt", ".pt2", ".pth", ".safetensors", ".sft"}
+_KINDS_OF_ANY_FILE = ("classifiers", "configs", "custom_nodes", "diffusers")
 
 
 class OutsideFolderError(ValueError):
@@ -55,7 +43,7 @@ class Folders:
     extra_models: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
     @classmethod
-    def from_arguments(cls, arguments: Arguments, default_base: Path) -> Folders:
+    def from_arguments(cls, arguments: Namespace, default_base: Path) -> Folders:
         """Lay out the folders as ComfyUI does: each below the base unless named by itself.
 
         Raises:
@@ -70,8 +58,13 @@ class Folders:
             user=(arguments.user_directory or base / "user").absolute(),
             models=(arguments.models_directory or base / "models").absolute(),
             custom_nodes=base / "custom_nodes",
-            extra_models=extra_model_paths.read_all(arguments.extra_model_paths),
+            extra_models=extra_model_paths.read_all(chain(*arguments.extra_model_paths_config)),
         )
+
+    @property
+    def model_kinds(self) -> list[str]:
+        """The kinds of models: ComfyUI's own, then those that extra folders add."""
+        return list(dict.fromkeys((*MODEL_KINDS, *self.extra_models)))
 
     def create(self) -> None:
         """Create what is missing, and begin with an empty temp folder, as ComfyUI does."""
@@ -93,10 +86,19 @@ class Folders:
 
     def model_files(self, kind: str) -> list[str]:
         """Names of the models of a kind, relative to their folder, sorted."""
-        names: set[str] = set()
-        for folder in self.model_folders(kind):
-            names.update(relative_files(folder))
-        return sorted(names)
+        return sorted(
+            {
+                name
+                for folder in self.model_folders(kind)
+                for name in _models(folder)
+                if kind in _KINDS_OF_ANY_FILE or Path(name).suffix in _MODEL_SUFFIXES
+            }
+        )
+
+    def input_files(self, media: Collection[str] = ()) -> list[str]:
+        """Names of the files directly in the input folder, sorted; only of these media, if any."""
+        names = sorted(path.name for path in self.input.iterdir() if path.is_file())
+        return [name for name in names if not media or _medium(name) in media]
 
     def annotated_path(self, name: str) -> Path:
         """The file that a loader's value names: ``a.png``, ``sub/a.png`` or ``a.png [output]``.
@@ -108,21 +110,23 @@ class Folders:
         plain, kind = split_annotation(name)
         return inside(self.by_kind(kind or "input") or self.input, plain)
 
-    def input_files(self) -> list[str]:
-        """Names of the files that lie directly in the input folder, sorted."""
-        return _plain_files(self.input)
 
-    def output_files(self) -> list[str]:
-        """Names of the files that lie directly in the output folder, sorted."""
-        return _plain_files(self.output)
+def _models(folder: Path) -> Iterator[str]:
+    """Paths of all files below a folder, relative to it, through links too."""
+    for parent, _, names in os.walk(folder, followlinks=True):
+        yield from (str(Path(parent, name).relative_to(folder)) for name in names)
+
+
+def _medium(name: str) -> str:
+    """The first half of a file's media type, as its name tells it."""
+    return (mimetypes.guess_type(name)[0] or "").partition("/")[0]
 
 
 def split_annotation(name: str) -> tuple[str, str | None]:
     """Split ``a.png [output]`` into ``a.png`` and ``output``; no annotation gives None."""
     for kind in ("output", "input", "temp"):
-        annotation = f"[{kind}]"
-        if name.endswith(annotation):
-            return name.removesuffix(annotation).removesuffix(" "), kind
+        if name.endswith(f"[{kind}]"):
+            return name.removesuffix(f"[{kind}]").removesuffix(" "), kind
     return name, None
 
 
@@ -137,106 +141,6 @@ def inside(folder: Path, name: str | Path) -> Path:
         path = (root / name).resolve()
     except ValueError as error:  # a null byte
         raise OutsideFolderError(f"{str(name)!r} is not a file name") from error
-    if path != root and root not in path.parents:
+    if not path.is_relative_to(root):
         raise OutsideFolderError(f"{str(name)!r} leads out of {folder}")
     return path
-
-
-def relative_files(folder: Path) -> list[str]:
-    """Paths of all files below a folder, relative to it, without hidden ones."""
-    if not folder.is_dir():
-        return []
-    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return sorted(
-        str(path) for path in paths if not any(part.startswith(".") for part in path.parts)
-    )
-
-
-@dataclass(frozen=True)
-class SavePath:
-    """Where the files of one saving node go: ``folder/{stem}_{counter:05}_.ext``."""
-
-    folder: Path
-    subfolder: str
-    kind: str
-    stem: str
-    counter: int
-
-    def file(self, index: int, suffix: str) -> Path:
-        """The file number ``index`` of this run."""
-        stem = self.stem.replace("%batch_num%", str(index))
-        return self.folder / f"{stem}_{self.counter + index:05}_.{suffix}"
-
-    def item(self, path: Path) -> dict[str, str]:
-        """How a node's ``ui`` names a file."""
-        return {"filename": path.name, "subfolder": self.subfolder, "type": self.kind}
-
-    def write(self, index: int, suffix: str, content: bytes) -> dict[str, str]:
-        """Write the file number ``index``; returns its item."""
-        path = self.file(index, suffix)
-        path.write_bytes(content)
-        return self.item(path)
-
-
-def save_path(folders: Folders, kind: str, prefix: str, size: tuple[int, int] = (0, 0)) -> SavePath:
-    """Work out folder, stem and counter of a ``filename_prefix``, and create the folder.
-
-    The prefix may hold a folder and ``%year% %month% %day% %hour% %minute% %second% %width%
-    %height%``. The counter follows the highest one in the folder (ComfyUI 0.3.64
-    ``folder_paths.get_save_image_path``).
-
-    Raises:
-        OutsideFolderError: The prefix leads out of the folder.
-    """
-    folder = folders.temp if kind == "temp" else folders.output
-    relative = Path(_filled(prefix, *size))
-    target = inside(folder, relative)
-    if target == folder.resolve():
-        raise OutsideFolderError(f"{prefix!r} names no file in {folder}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    subfolder = str(relative.parent)
-    return SavePath(
-        folder=target.parent,
-        subfolder="" if subfolder == "." else subfolder,
-        kind=kind,
-        stem=relative.name,
-        counter=_highest_counter(target.parent, relative.name) + 1,
-    )
-
-
-def _filled(prefix: str, width: int, height: int) -> str:
-    if "%" not in prefix:
-        return prefix
-    now = time.localtime()
-    values = {
-        "%width%": str(width),
-        "%height%": str(height),
-        "%year%": str(now.tm_year),
-        "%month%": f"{now.tm_mon:02}",
-        "%day%": f"{now.tm_mday:02}",
-        "%hour%": f"{now.tm_hour:02}",
-        "%minute%": f"{now.tm_min:02}",
-        "%second%": f"{now.tm_sec:02}",
-    }
-    for placeholder, value in values.items():
-        prefix = prefix.replace(placeholder, value)
-    return prefix
-
-
-_NUMBER = re.compile(r"_(\d+)(?:_|\.|$)")
-
-
-def _highest_counter(folder: Path, stem: str) -> int:
-    names = (path.name for path in folder.iterdir())
-    matches = (
-        _NUMBER.match(name, len(stem))
-        for name in names
-        if name[: len(stem)].lower() == stem.lower()
-    )
-    return max((int(match[1]) for match in matches if match), default=0)
-
-
-def _plain_files(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    return sorted(path.name for path in folder.iterdir() if path.is_file())

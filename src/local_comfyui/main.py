@@ -5,14 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parent
-
 if __name__ == "__main__":
-    # Python puts this folder on the path; the package is found in the folder above it.
-    sys.path = [
-        str(PACKAGE.parent),
-        *(entry for entry in sys.path if Path(entry).resolve() != PACKAGE),
-    ]
+    # Python puts this folder there; the package is found in the folder above it.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
     from local_comfyui.application import run
 

@@ -1,63 +1,57 @@
-"""Progress of the running prompt: the state of every node, told to the clients step by step."""
+"""Progress of the running prompt, told to the clients step by step; and the way to stop it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+import threading
+from collections.abc import Callable
 
-from local_comfyui.interrupt import Interrupt
 from local_comfyui.prompt import Json
+from local_comfyui.websocket import Preview, WebSockets
 
-Preview = tuple[str, Any, int | None]
-"""Image format, Pillow image, longest side or None."""
-
-
-class EventSink(Protocol):
-    """Where events go: to one client's socket, or to all sockets when ``client_id`` is None."""
-
-    def send(self, event: str, data: Json, client_id: str | None) -> None:
-        """Send a text frame."""
-
-    def send_preview(self, preview: Preview, client_id: str | None) -> None:
-        """Send a preview to clients that did not ask for its metadata."""
-
-    def send_preview_with_metadata(
-        self, preview: Preview, metadata: Json, client_id: str | None
-    ) -> None:
-        """Send a preview to a client that asked for its metadata."""
+Report = Callable[[float, float, Preview | None], None]
+"""Told a step of the running node: its number, how many there are, and a preview image."""
 
 
-@dataclass
-class _NodeState:
-    value: float
-    max: float
-    state: str
+class InterruptProcessingException(Exception):
+    """The running prompt was interrupted."""
+
+
+class Interrupt(threading.Event):
+    """One flag for the whole server, as in ComfyUI: it stops whatever runs when it is read."""
+
+    def obey(self) -> None:
+        """Stop if a stop was asked for.
+
+        Raises:
+            InterruptProcessingException: It was; the request is now forgotten.
+        """
+        if self.is_set():
+            self.clear()
+            raise InterruptProcessingException
 
 
 class Progress:
     """The progress of one prompt (ComfyUI 0.3.64 ``comfy_execution/progress.py``)."""
 
     def __init__(
-        self, prompt_id: str, client_id: str | None, sink: EventSink, interrupt: Interrupt
+        self, prompt_id: str, client_id: str | None, sockets: WebSockets, interrupt: Interrupt
     ) -> None:
-        self.prompt_id = prompt_id
+        self._prompt_id = prompt_id
         self._client_id = client_id
-        self._sink = sink
+        self._sockets = sockets
         self._interrupt = interrupt
-        self._states: dict[str, _NodeState] = {}
-        self.node_id: str | None = None
+        self._states: dict[str, Json] = {}
+        self._node_id = ""
 
     def start(self, node_id: str) -> None:
         """A node begins."""
-        self.node_id = node_id
-        self._states[node_id] = _NodeState(0.0, 1.0, "running")
-        self._send_states()
+        self._node_id = node_id
+        self._set(node_id, 0.0, 1.0, "running")
 
     def finish(self, node_id: str) -> None:
         """A node has ended, or was served from the cache (then it never began)."""
-        state = self._states.setdefault(node_id, _NodeState(1, 1, "finished"))
-        state.value, state.state = state.max, "finished"
-        self._send_states()
+        maximum = self._states.get(node_id, {"max": 1})["max"]
+        self._set(node_id, maximum, maximum, "finished")
 
     def update(self, value: float, maximum: float, preview: Preview | None) -> None:
         """The running node reports a step.
@@ -65,44 +59,23 @@ class Progress:
         Raises:
             InterruptProcessingException: The prompt was interrupted.
         """
-        self._interrupt.raise_if_requested()
-        if self.node_id is None:
-            return
-        self._states[self.node_id] = _NodeState(value, maximum, "running")
-        self._send_states()
-        if preview is not None:
-            metadata = _names(self.node_id, self.prompt_id)
-            self._sink.send_preview_with_metadata(preview, metadata, self._client_id)
-        data = {
-            "value": value,
-            "max": maximum,
-            "prompt_id": self.prompt_id,
-            "node": self.node_id,
-        }
-        self._sink.send("progress", data, self._client_id)
-        if preview is not None:
-            self._sink.send_preview(preview, self._client_id)
+        self._interrupt.obey()
+        self._set(self._node_id, value, maximum, "running")
+        with_metadata = self._sockets.wants_preview_metadata(self._client_id)
+        if preview is not None and with_metadata:
+            self._sockets.send_preview(preview, self._client_id, self._names(self._node_id))
+        data: Json = {"prompt_id": self._prompt_id, "node": self._node_id}
+        self._sockets.send("progress", {"value": value, "max": maximum, **data}, self._client_id)
+        if preview is not None and not with_metadata:
+            self._sockets.send_preview(preview, self._client_id)
 
-    def _send_states(self) -> None:
-        nodes = {
-            node_id: {
-                "value": state.value,
-                "max": state.max,
-                "state": state.state,
-                **_names(node_id, self.prompt_id),
-            }
-            for node_id, state in self._states.items()
-        }
-        data = {"prompt_id": self.prompt_id, "nodes": nodes}
-        self._sink.send("progress_state", data, self._client_id)
+    def _set(self, node_id: str, value: float, maximum: float, state: str) -> None:
+        names = self._names(node_id)
+        self._states[node_id] = {"value": value, "max": maximum, "state": state, **names}
+        data = {"prompt_id": self._prompt_id, "nodes": self._states}
+        self._sockets.send("progress_state", data, self._client_id)
 
-
-def _names(node_id: str, prompt_id: str) -> Json:
-    """The ids of a node in a frame; they differ only inside expanded subgraphs."""
-    return {
-        "node_id": node_id,
-        "prompt_id": prompt_id,
-        "display_node_id": node_id,
-        "parent_node_id": None,
-        "real_node_id": node_id,
-    }
+    def _names(self, node_id: str) -> Json:
+        """The ids of a node in a frame; they differ only inside expanded subgraphs."""
+        ids = dict.fromkeys(("node_id", "display_node_id", "real_node_id"), node_id)
+        return {**ids, "prompt_id": self._prompt_id, "parent_node_id": None}

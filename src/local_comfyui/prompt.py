@@ -1,4 +1,4 @@
-"""Words shared by every room: what a prompt, a link and a queue item are."""
+"""Words shared by every room: what a prompt, a link, a node class and a queue item are."""
 
 from __future__ import annotations
 
@@ -39,19 +39,30 @@ def is_output_node(node_class: NodeClass) -> bool:
     return getattr(node_class, "OUTPUT_NODE", False) is True
 
 
+def hidden_inputs(node_class: NodeClass) -> dict[str, str]:
+    """Hidden inputs with their kinds; classes of the newer style wrap the kind into a list."""
+    hidden = node_class.INPUT_TYPES().get("hidden", {})
+    return {name: kind[0] if isinstance(kind, list) else kind for name, kind in hidden.items()}
+
+
+def full_type_name(kind: type) -> str:
+    """How ComfyUI names an exception's class: with its module, which builtins leave out."""
+    if kind.__module__ == "builtins":
+        return kind.__qualname__
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
 @dataclass(frozen=True)
 class QueueItem:
     """One accepted prompt."""
 
-    number: float
+    number: int
     prompt_id: str
     prompt: Json
     extra_data: Json
     outputs: list[str]
     sensitive: Json
     """API keys for partner nodes: kept apart so that neither queue nor history shows them."""
-    created: int
-    """When it was accepted, in milliseconds since 1970."""
 
     @property
     def client_id(self) -> str | None:

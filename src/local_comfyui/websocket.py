@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
+import struct
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import Any
 
 from aiohttp import ClientError, WSMessage, WSMsgType, web
+from PIL import Image, ImageOps
 
-from local_comfyui.frames import preview_frame, preview_frame_with_metadata
-from local_comfyui.progress import Preview
 from local_comfyui.prompt import Json
+
+Preview = tuple[str, Any, int | None]
+"""Image format, Pillow image, longest side or None."""
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass
-class _Client:
-    socket: web.WebSocketResponse
-    features: Json = field(default_factory=dict)
-
-
 class WebSockets:
-    """All connected clients; an `EventSink` for the execution thread."""
+    """All connected clients. A ``client_id`` of None means all of them.
+
+    What begins with ``send`` may be called from any thread; a client that is not there misses it.
+    """
 
     def __init__(self, features: Json) -> None:
         """Answer clients that send their feature flags with these ``features``."""
         self._features = features
-        self._clients: dict[str, _Client] = {}
+        self._clients: dict[str, web.WebSocketResponse] = {}
         self._frames: asyncio.Queue[tuple[str | bytes, str | None]] = asyncio.Queue()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -39,38 +40,33 @@ class WebSockets:
         self._loop = asyncio.get_running_loop()
         while True:
             frame, client_id = await self._frames.get()
-            if client_id is None:
-                receivers = list(self._clients.values())
-            else:
-                client = self._clients.get(client_id)
-                receivers = [client] if client else []
-            for receiver in receivers:
-                await _send(receiver.socket, frame)
+            for receiver, socket in list(self._clients.items()):
+                if client_id in (None, receiver):
+                    await _send(socket, frame)
 
     def send(self, event: str, data: Json, client_id: str | None) -> None:
-        """Queue a text frame; from any thread. A client that is not there misses it."""
+        """Send a text frame."""
         try:
-            frame = json.dumps({"type": event, "data": data})
+            self._enqueue(_text(event, data), client_id)
         except (TypeError, ValueError) as error:
             _log.error("A %s frame cannot be written as JSON: %s", event, error)
-            return
-        self._enqueue(frame, client_id)
 
-    def send_preview(self, preview: Preview, client_id: str | None) -> None:
-        """Queue a preview, unless its client gets previews with metadata."""
-        if client_id is None or not self._wants_metadata(client_id):
-            self._enqueue(preview_frame(preview), client_id)
-
-    def send_preview_with_metadata(
-        self, preview: Preview, metadata: Json, client_id: str | None
+    def send_preview(
+        self, preview: Preview, client_id: str | None, metadata: Json | None = None
     ) -> None:
-        """Queue a preview with metadata, if its client asked for them."""
-        if client_id is not None and self._wants_metadata(client_id):
-            self._enqueue(preview_frame_with_metadata(preview, metadata), client_id)
+        """Send a preview, with metadata to a client that asked for it (``protocol.py``)."""
+        if metadata is None:
+            head = struct.pack(">II", 1, 1 if preview[0] == "JPEG" else 2)
+        else:
+            text = json.dumps({**metadata, "image_type": f"image/{preview[0].lower()}"}).encode()
+            head = struct.pack(">II", 4, len(text)) + text
+        self._enqueue(head + _encoded(*preview), client_id)
 
-    def _wants_metadata(self, client_id: str) -> bool:
-        client = self._clients.get(client_id)
-        return client is not None and client.features.get("supports_preview_metadata") is True
+    def wants_preview_metadata(self, client_id: str | None) -> bool:
+        """Whether a client asked for previews with metadata."""
+        socket = self._clients.get(client_id or "")
+        flags = {} if socket is None else socket.get("feature_flags", {})
+        return flags.get("supports_preview_metadata") is True
 
     def _enqueue(self, frame: str | bytes, client_id: str | None) -> None:
         if self._loop is not None and not self._loop.is_closed():
@@ -84,58 +80,58 @@ class WebSockets:
     ) -> web.WebSocketResponse:
         """Handle ``GET /ws`` until the client goes.
 
-        Args:
-            request: Its query may hold ``clientId``.
-            status: The ``status`` of the first frame.
-            running_node: The node that runs now for a client id.
+        It is told the ``status`` first, then the node that runs for its id, if any.
         """
-        socket = web.WebSocketResponse()
+        socket = web.WebSocketResponse()  # also a mapping, which keeps the client's flags
         await socket.prepare(request)
         sid = request.query.get("clientId", "") or uuid.uuid4().hex
-        client = self._clients[sid] = _Client(socket)
+        self._clients[sid] = socket
         try:
             await _send(socket, _text("status", {"status": status(), "sid": sid}))
             node_id = running_node(sid)
             if node_id is not None:
                 await _send(socket, _text("executing", {"node": node_id}))
-            first = True
-            async for message in socket:
-                if message.type is WSMsgType.TEXT:
-                    await self._receive(client, message, first=first)
-                    first = False
+            await self._receive(socket, await socket.receive())
+            async for _ in socket:
+                pass
         finally:
             # By id, as ComfyUI does: a client that connects again before this socket has ended
             # is left open and mute.
             self._clients.pop(sid, None)
         return socket
 
-    async def _receive(self, client: _Client, message: WSMessage, *, first: bool) -> None:
+    async def _receive(self, socket: web.WebSocketResponse, first: WSMessage) -> None:
         """Only the first text of a connection counts, and only when it holds feature flags."""
         try:
-            content = json.loads(message.data)
+            content = json.loads(first.data) if first.type is WSMsgType.TEXT else None
         except ValueError:
-            _log.warning("Invalid JSON received from client: %.100s", message.data)
+            _log.warning("Invalid JSON received from client: %.100s", first.data)
             return
-        if first and isinstance(content, dict) and content.get("type") == "feature_flags":
+        if isinstance(content, dict) and content.get("type") == "feature_flags":
             flags = content.get("data")
-            client.features = flags if isinstance(flags, dict) else {}
-            await _send(client.socket, _text("feature_flags", self._features))
+            socket["feature_flags"] = flags if isinstance(flags, dict) else {}
+            await _send(socket, _text("feature_flags", self._features))
 
     async def close(self) -> None:
         """Close every socket, so that the server can end."""
-        for client in list(self._clients.values()):
-            await client.socket.close()
+        for socket in list(self._clients.values()):
+            await socket.close()
 
 
 def _text(event: str, data: Json) -> str:
     return json.dumps({"type": event, "data": data})
 
 
+def _encoded(image_format: str, image: Image.Image, longest_side: int | None) -> bytes:
+    if longest_side is not None:
+        image = ImageOps.contain(image, (longest_side, longest_side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, format=image_format, quality=95, compress_level=1)
+    return buffer.getvalue()
+
+
 async def _send(socket: web.WebSocketResponse, frame: str | bytes) -> None:
     try:
-        if isinstance(frame, str):
-            await socket.send_str(frame)
-        else:
-            await socket.send_bytes(frame)
+        await (socket.send_str(frame) if isinstance(frame, str) else socket.send_bytes(frame))
     except (ClientError, ConnectionError, RuntimeError) as error:
         _log.warning("send error: %s", error)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from local_comfyui.arguments import parse
-from local_comfyui.folders import Folders, OutsideFolderError, inside, save_path, split_annotation
+from local_comfyui.folders import Folders, OutsideFolderError, inside, split_annotation
+from local_comfyui.save_path import save_path
 
 
 @pytest.fixture
@@ -69,27 +70,38 @@ def test_models_are_found_in_extra_folders_too(tmp_path: Path) -> None:
         "volume:\n"
         "  base_path: volume   # relative to this file\n"
         "  is_default: true\n"
-        "  checkpoints: models/checkpoints\n"
+        "  'checkpoints': \"models/checkpoints\"\n"
         "  clip: |\n"
-        "    models/clip\n"
-        "    models/text_encoders\n"
         "\n"
+        "    models/clip\n"
+        "    models/text # encoders\n"
+        "  vae: >-\n"
+        "    models/vae\n"
+        "  own_kind: models/own\n"
+        "empty:\n"
         "other:\n"
-        "    loras: other/loras\n"
+        '    "loras": other/loras\n'
     )
     for name in ("volume/models/checkpoints/sub/a.safetensors", "volume/models/clip/b.pt",
-                 "volume/models/text_encoders/c.pt", "other/loras/d.pt",
-                 "base/models/checkpoints/e.ckpt"):  # fmt: skip
+                 "volume/models/text # encoders/c.pt", "other/loras/d.pt", "other/loras/d.pt.part",
+                 "volume/models/vae/f.pth", "volume/models/own/g.sft",
+                 "base/models/checkpoints/e.ckpt", "base/models/checkpoints/notes.txt",
+                 "base/models/configs/any.yaml", "linked/h.safetensors"):  # fmt: skip
         path = tmp_path / name
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+    (tmp_path / "other/loras/more").symlink_to(tmp_path / "linked")
     flags = ["--base-directory", str(tmp_path / "base"), "--extra-model-paths-config", str(config)]
 
     found = Folders.from_arguments(parse(flags), tmp_path)
 
     assert found.model_files("checkpoints") == ["e.ckpt", "sub/a.safetensors"]
     assert found.model_files("text_encoders") == ["b.pt", "c.pt"]
-    assert found.model_files("loras") == ["d.pt"]
+    assert found.model_files("loras") == ["d.pt", "more/h.safetensors"]
+    assert found.model_files("vae") == ["f.pth"]
+    assert found.model_files("configs") == ["any.yaml"]
+    assert found.model_files("own_kind") == ["g.sft"]
+    assert found.model_kinds[-1] == "own_kind"
 
 
 def test_a_missing_file_of_extra_folders_ends_the_start(tmp_path: Path) -> None:

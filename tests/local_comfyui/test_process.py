@@ -81,16 +81,6 @@ def test_a_node_can_end_the_server(code: int, expected: int, tmp_path: Path) -> 
         assert server.process.wait(5) == expected
 
 
-def test_a_killing_node_kills_only_as_often_as_it_was_told(tmp_path: Path) -> None:
-    prompt = {"1": node("TestKill", times=1, counter=str(tmp_path / "counter"))}
-    with running_comfyui(tmp_path, always_local=True) as server:
-        submit_deadly(server, prompt)
-        assert server.process.wait(5) == -signal.SIGKILL
-
-    with running_comfyui(tmp_path, always_local=True) as server:
-        assert server.run(prompt)["outputs"]["1"]["text"] == ["alive"]
-
-
 def test_a_freezing_node_stops_the_whole_server(tmp_path: Path) -> None:
     prompt = {"1": node("TestFreeze", times=1, counter=str(tmp_path / "counter"))}
     with running_comfyui(tmp_path, always_local=True) as server:
@@ -138,40 +128,11 @@ def test_cache_flags_exclude_each_other() -> None:
     assert start("--cache-none", "--cache-lru", "3").returncode == 2
 
 
-def test_a_quick_test_loads_everything_and_ends(tmp_path: Path) -> None:
-    result = start("--quick-test-for-ci", "--base-directory", str(tmp_path))
-
-    assert result.returncode == 0
-    assert "runs no models" in result.stderr
-
-
-def test_the_log_goes_to_stdout_on_demand(tmp_path: Path) -> None:
-    flags = ("--quick-test-for-ci", "--log-stdout", "--base-directory", str(tmp_path))
-    result = start(*flags)
-
-    assert "runs no models" in result.stdout
-    assert result.stderr == ""
-
-
 def test_metadata_can_be_left_out(tmp_path: Path) -> None:
     with running_comfyui(tmp_path, flags=["--disable-metadata"], always_local=True) as server:
         server.run(image_prompt())
 
     assert b"tEXt" not in (tmp_path / "output" / "x_00001_.png").read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("flags", "files"),
-    [([], 1), (["--cache-lru", "5"], 1), (["--cache-ram", "2"], 1), (["--cache-none"], 2)],
-)
-def test_the_cache_policy_decides_whether_a_prompt_runs_again(
-    flags: list[str], files: int, tmp_path: Path
-) -> None:
-    with running_comfyui(tmp_path, flags=flags, always_local=True) as server:
-        for _ in range(2):
-            server.run(image_prompt())
-
-    assert len(list((tmp_path / "output").glob("*.png"))) == files
 
 
 @pytest.mark.parametrize(("flags", "files"), [([], 2), (["--cache-lru", "9"], 1)])

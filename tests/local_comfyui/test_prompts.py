@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -19,19 +19,6 @@ from tests.local_comfyui.workflows import (
 from tests.support.comfyui import ComfyUI, running_comfyui
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyUI]:
-    with running_comfyui(tmp_path_factory.mktemp("prompts")) as comfyui:
-        yield comfyui
-
-
-def test_a_given_prompt_id_is_kept(server: ComfyUI) -> None:
-    prompt_id = str(uuid.uuid4())
-
-    assert server.submit(image_prompt(), prompt_id=prompt_id) == prompt_id
-    assert server.wait(prompt_id)["status"]["completed"] is True
-
-
 def test_api_keys_reach_neither_queue_nor_history(server: ComfyUI) -> None:
     extra = {"api_key_comfy_org": "secret-1", "auth_token_comfy_org": "secret-2", "other": "shown"}
     prompt_id = server.submit(sleep_prompt(0.3), extra_data=extra)
@@ -40,29 +27,6 @@ def test_api_keys_reach_neither_queue_nor_history(server: ComfyUI) -> None:
 
     assert entry["prompt"][3] == {"other": "shown"}
     assert "secret" not in server.log()
-
-
-def test_only_wanted_output_nodes_run(server: ComfyUI) -> None:
-    prompt = {"1": empty_image(1), "2": save("1"), "3": save("1", "other")}
-
-    entry = server.run(prompt, partial_execution_targets=["3"])
-
-    assert list(entry["outputs"]) == ["3"]
-
-
-def test_a_prompt_at_the_front_overtakes_waiting_ones(server: ComfyUI) -> None:
-    running = server.submit(sleep_prompt(0.6))
-    wait_until_running(server, running)
-    waiting = server.submit(image_prompt(2))
-    first = server.submit(image_prompt(3), front=True)
-    pending = [item[1] for item in server.get("/queue").json()["queue_pending"]]
-    ends = [
-        dict(server.wait(prompt_id)["status"]["messages"])["execution_success"]["timestamp"]
-        for prompt_id in (running, first, waiting)
-    ]
-
-    assert set(pending) == {first, waiting}
-    assert ends == sorted(ends)
 
 
 def test_an_interrupt_without_a_prompt_id_stops_what_runs(server: ComfyUI) -> None:
@@ -102,30 +66,6 @@ def test_a_node_may_interrupt_its_own_prompt(server: ComfyUI) -> None:
     entry = server.run({"1": node("TestRaiseInterrupt")})
 
     assert last_message(entry) == "execution_interrupted"
-
-
-def test_clearing_the_queue_leaves_what_runs(server: ComfyUI) -> None:
-    running = server.submit(sleep_prompt(0.5))
-    wait_until_running(server, running)
-    waiting = server.submit(image_prompt(4))
-    server.post("/queue", json={"clear": True})
-    server.wait(running)
-
-    assert server.get("/prompt").json() == {"exec_info": {"queue_remaining": 0}}
-    assert server.get(f"/history/{waiting}").json() == {}
-
-
-def test_a_history_window_counts_from_the_oldest_and_a_limit_from_the_newest(
-    server: ComfyUI,
-) -> None:
-    server.post("/history", json={"clear": True})
-    ids = [server.submit(image_prompt(color)) for color in range(4)]
-    server.wait(ids[-1])
-
-    assert list(server.get("/history").json()) == ids
-    assert list(server.get("/history?max_items=2").json()) == ids[2:]
-    assert list(server.get("/history?max_items=2&offset=1").json()) == ids[1:3]
-    assert server.get("/history?max_items=two").status_code == 500
 
 
 def test_deleted_history_is_gone(server: ComfyUI) -> None:
@@ -170,26 +110,6 @@ def test_freeing_memory_drops_cached_results(server: ComfyUI) -> None:
     assert files[0]["filename"] == "freed_00002_.png"
 
 
-def test_a_node_behind_a_list_runs_once_per_element(server: ComfyUI) -> None:
-    prompt = {
-        "1": empty_image(9, batch_size=3),
-        "2": node("RebatchImages", images=["1", 0], batch_size=1),
-        "3": save("2", "listed"),
-    }
-
-    names = [file["filename"] for file in server.run(prompt)["outputs"]["3"]["images"]]
-
-    assert names == ["listed_00001_.png", "listed_00002_.png", "listed_00003_.png"]
-
-
-def test_prefixes_fill_in_size_and_folder(server: ComfyUI) -> None:
-    prompt = {"1": empty_image(10, size=12), "2": save("1", "sized/%width%x%height%/p")}
-
-    file = server.run(prompt)["outputs"]["2"]["images"][0]
-
-    assert (file["subfolder"], file["filename"]) == ("sized/12x12", "p_00001_.png")
-
-
 @pytest.mark.parametrize("prefix", ["../outside", "a/../../outside", "/outside"])
 def test_a_prefix_that_leaves_the_output_folder_fails_when_it_runs(
     server: ComfyUI, prefix: str
@@ -198,27 +118,6 @@ def test_a_prefix_that_leaves_the_output_folder_fails_when_it_runs(
 
     assert last_message(entry) == "execution_error"
     assert not list(server.base.glob("outside*"))
-
-
-def test_an_error_names_node_exception_and_inputs(server: ComfyUI) -> None:
-    entry = server.run({"7": node("TestFail", message="broken on purpose")})
-
-    event, data = entry["status"]["messages"][-1]
-    assert event == "execution_error"
-    assert (data["node_id"], data["node_type"]) == ("7", "TestFail")
-    assert data["exception_type"] == "RuntimeError"
-    assert data["exception_message"] == "broken on purpose\n"
-    assert data["current_inputs"]["message"] == ["broken on purpose"]
-    assert "TestFail" not in data["traceback"][0]
-    assert "fault_nodes.py" in data["traceback"][-1]
-
-
-def test_torchs_memory_error_gets_its_name_and_a_tip(server: ComfyUI) -> None:
-    entry = server.run({"1": node("TestOutOfMemory", message="CUDA out of memory.")})
-
-    data = entry["status"]["messages"][-1][1]
-    assert data["exception_type"] == "torch.OutOfMemoryError"
-    assert data["exception_message"].startswith("CUDA out of memory.\nThis error means")
 
 
 def test_any_output_of_a_node_is_in_the_history(server: ComfyUI) -> None:
@@ -236,35 +135,6 @@ def test_any_output_of_a_node_is_in_the_history(server: ComfyUI) -> None:
     assert server.get("/view", params=weird[1]).content == b"hello"
 
 
-def test_a_long_chain_of_nodes_is_no_problem(server: ComfyUI) -> None:
-    prompt = {"0": empty_image(12)}
-    for index in range(1, 300):
-        prompt[str(index)] = node("ImageInvert", image=[str(index - 1), 0])
-    prompt["end"] = save("299", "chain")
-
-    assert last_message(server.run(prompt)) == "execution_success"
-
-
-def test_every_route_answers_under_api_too(server: ComfyUI) -> None:
-    for path in ("/system_stats", "/queue", "/history", "/prompt", "/features", "/models"):
-        assert server.get(f"/api{path}").status_code == 200, path
-    assert server.get("/api/internal/logs").status_code == 404
-
-
-def test_the_log_can_be_read_over_http(server: ComfyUI) -> None:
-    server.run(image_prompt(13))
-
-    assert "got prompt" in server.get("/internal/logs").json()
-    assert server.get("/internal/logs/raw").json()["entries"]
-
-
-def test_files_of_a_folder_are_listed(server: ComfyUI) -> None:
-    server.run(image_prompt(14, "listed_file"))
-
-    assert "listed_file_00001_.png" in server.get("/internal/files/output").json()
-    assert server.get("/internal/files/elsewhere").status_code == 400
-
-
 def test_pages_of_other_origins_are_refused(server: ComfyUI) -> None:
     other = server.get("/queue", headers={"Origin": "http://example.com"})
     own = server.get("/queue", headers={"Origin": server.url})
@@ -275,7 +145,6 @@ def test_pages_of_other_origins_are_refused(server: ComfyUI) -> None:
 def test_models_are_listed_by_kind(server: ComfyUI) -> None:
     assert server.get("/models/nothing").status_code == 404
     assert server.get("/models/checkpoints").json() == []
-    assert server.get("/embeddings").json() == []
 
 
 def test_an_extra_node_of_any_type_passes_an_image_through(server: ComfyUI) -> None:
@@ -283,3 +152,84 @@ def test_an_extra_node_of_any_type_passes_an_image_through(server: ComfyUI) -> N
     entry = server.run({**prompt, "3": save("2", "through")})
 
     assert entry["outputs"]["3"]["images"][0]["filename"] == "through_00001_.png"
+
+
+def test_a_node_behind_a_list_runs_once_per_element(tmp_path: Path) -> None:
+    nodes = tmp_path / "list_nodes.py"
+    nodes.write_text(
+        "class Words:\n"
+        "    RETURN_TYPES, OUTPUT_IS_LIST, FUNCTION = ('STRING',), (True,), 'run'\n"
+        "    @classmethod\n"
+        "    def INPUT_TYPES(cls):\n"
+        "        return {'required': {}}\n"
+        "    def run(self):\n"
+        "        return (['a', 'b', 'c'],)\n"
+        "NODE_CLASS_MAPPINGS = {'Words': Words}\n"
+    )
+    with running_comfyui(tmp_path / "base", [nodes]) as server:
+        entry = server.run({"1": node("Words"), "2": node("PreviewAny", source=["1", 0])})
+
+    assert entry["outputs"]["2"]["text"] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "prompt_id",
+    ["job-1", "", 7, ["x"], "ABCDEF00-0000-4000-8000-000000000000", uuid.UUID(int=5).hex],
+)
+def test_a_prompt_id_must_be_a_plain_uuid(server: ComfyUI, prompt_id: object) -> None:
+    """Since 0.25.0."""
+    response = server.post("/prompt", json={"prompt": image_prompt(), "prompt_id": prompt_id})
+
+    assert response.status_code == 400
+    assert response.json()["error"]["type"] == "invalid_prompt_id"
+
+
+def test_an_input_cannot_be_read_from_outside_the_input_folder(server: ComfyUI) -> None:
+    """Since 0.28.0."""
+    (server.base / "outside.png").write_bytes(b"secret")
+    prompt = {"1": node("LoadImage", image="../outside.png"), "2": save("1")}
+    response = server.post("/prompt", json={"prompt": prompt})
+
+    errors = response.json()["node_errors"]["1"]["errors"]
+    assert errors[0]["details"] == "image - Invalid image file: ../outside.png"
+
+
+def test_a_malformed_node_that_nothing_needs_stops_nothing(server: ComfyUI) -> None:
+    entry = server.run({**image_prompt(21), "3": {"class_type": "ImageInvert"}})
+
+    assert last_message(entry) == "execution_success"
+    assert last_message(server.run(image_prompt(22))) == "execution_success"
+
+
+def test_an_error_outside_of_a_node_stops_only_its_prompt(server: ComfyUI) -> None:
+    inputs = {"images": ["1", 0], "filename_prefix": "x"}
+    prompt = {"1": empty_image(23), "2": {"class_type": "SaveImage", "inputs": inputs}}
+    prompt["2"]["inputs"]["more"] = ["nowhere", 0]  # no input of the node, so nobody checks it
+
+    assert last_message(server.run(prompt)) == "execution_error"
+    assert last_message(server.run(image_prompt(24))) == "execution_success"
+
+
+def test_a_class_that_only_comfyui_has_says_how_to_get_it(server: ComfyUI) -> None:
+    prompt = {
+        "1": node("UpscaleModelLoader", model_name="4x.pth"),
+        "2": node("ImageUpscaleWithModel", upscale_model=["1", 0], image=["3", 0]),
+        "3": empty_image(),
+        "4": save("2"),
+        "5": node("NotInstalled"),
+    }
+    answer = server.post("/prompt", json={"prompt": prompt})
+
+    error = answer.json()["error"]
+    assert (answer.status_code, error["type"]) == (400, "invalid_prompt")
+    assert error["message"] == "Cannot execute because node UpscaleModelLoader does not exist."
+    assert error["details"] == f"Node ID '#1': {error['extra_info']['hint']}"
+    assert error["extra_info"]["only_in_comfyui"] == ["ImageUpscaleWithModel", "UpscaleModelLoader"]
+    for name in ("COMFYUI_PATH", "COMFY_HOST", "runs no models"):
+        assert name in error["extra_info"]["hint"]
+
+
+def test_a_class_that_comfyui_does_not_have_either_gets_its_plain_words(server: ComfyUI) -> None:
+    error = server.post("/prompt", json={"prompt": {"7": node("NotInstalled")}}).json()["error"]
+
+    assert (error["details"], error["extra_info"]) == ("Node ID '#7'", {})

@@ -3,24 +3,15 @@ from __future__ import annotations
 import json
 import struct
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import websocket
 
 from tests.local_comfyui.workflows import connect, empty_image, node, save
 from tests.support.comfyui import FAULT_NODES, ComfyUI, running_comfyui
 
 PROBE_NODES = FAULT_NODES.with_name("probe_nodes.py")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyUI]:
-    base: Path = tmp_path_factory.mktemp("websocket")
-    with running_comfyui(base, [PROBE_NODES, FAULT_NODES]) as comfyui:
-        yield comfyui
 
 
 def frames_until_the_end(socket: websocket.WebSocket) -> list[Any]:

@@ -224,7 +224,7 @@ class Normal:
         return [self(entry) for entry in value]
 
     def _text(self, text: str) -> str:
-        if text.startswith(("tensor(", "Images(")):
+        if text.startswith(("tensor(", "array of shape")):
             return "<image>"
         text = self.ids.get(text, text).replace(self.base, "/comfyui")
         text = re.sub(r"_temp_[a-z]{5}_", "_temp_abcde_", text)

@@ -1,225 +1,92 @@
-"""Nodes for sound (ComfyUI's ``nodes_audio``), as far as the standard library reads and writes it.
-
-WAV files are loaded, FLAC files are saved. Formats that need a codec (MP3, Opus) are not there.
-"""
+"""Nodes for sound (ComfyUI 0.3.64 ``nodes_audio``); PyAV reads and writes it, as there."""
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import operator
-import wave
-from array import array
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict, cast
 
-from local_comfyui import flac
-from local_comfyui.folders import OutsideFolderError
-from local_comfyui.nodes.core_node import CoreNodes, NodeContext
-from local_comfyui.prompt import Json
+import av
+import numpy as np
 
-NODES = CoreNodes()
+from local_comfyui.nodes.core_node import Array, Comfy, Ui
 
-_FULL_SCALE = 32768.0
-_LOADABLE = (".wav",)
+_CODECS = {"flac": "flac", "mp3": "libmp3lame", "opus": "libopus"}
+_OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 
 
-@dataclass(frozen=True)
-class Audio:
-    """An ``AUDIO``: per channel an array of samples of type ``f``, between -1 and 1."""
+class Audio(TypedDict):
+    """An ``AUDIO``."""
 
-    channels: tuple[array[float], ...]
+    waveform: Array
+    """Batch, channels, samples; between -1 and 1."""
     sample_rate: int
 
-    def map(self, change: Callable[[array[float]], array[float]]) -> Audio:
-        """The sound with every channel changed."""
-        return Audio(tuple(change(channel) for channel in self.channels), self.sample_rate)
 
-    def __len__(self) -> int:
-        return len(self.channels[0])
-
-
-def _audio_files(context: NodeContext) -> list[str]:
-    return [name for name in context.folders.input_files() if name.lower().endswith(_LOADABLE)]
-
-
-def _file_hash(context: NodeContext, audio: str) -> str:
-    return hashlib.sha256(context.folders.annotated_path(audio).read_bytes()).hexdigest()
+def read(path: Path) -> Audio | None:
+    """The sound of a file of any kind that FFmpeg knows; None when there is none in it."""
+    with av.open(str(path)) as container:
+        if not container.streams.audio:
+            return None
+        resampler = av.AudioResampler(format="fltp")  # one array per channel, whatever it was
+        frames = [part for frame in container.decode(audio=0) for part in resampler.resample(frame)]
+        waveform = np.concatenate([frame.to_ndarray() for frame in frames], axis=1)
+        return {"waveform": waveform[np.newaxis], "sample_rate": frames[0].sample_rate}
 
 
-def _file_exists(context: NodeContext, audio: str) -> bool | str:
-    try:
-        exists = context.folders.annotated_path(audio).exists()
-    except OutsideFolderError:
-        exists = False
-    return True if exists else f"Invalid audio file: {audio}"
+def encode(
+    container: av.container.OutputContainer,
+    codec: str,
+    waveform: Array,
+    sample_rate: int,
+    quality: str = "",
+) -> None:
+    """Add a stream of sound, given as (channels, samples), to a file."""
+    layout = "mono" if len(waveform) == 1 else "stereo"
+    rate = sample_rate
+    if codec == "libopus":  # which knows these only; what is encoded is resampled
+        rate = next((known for known in _OPUS_RATES if known >= rate), _OPUS_RATES[-1])
+    stream = cast("av.AudioStream", container.add_stream(codec, rate=rate, layout=layout))
+    if quality == "V0":
+        stream.codec_context.qscale = True  # FFmpeg's -q:a 1, as ComfyUI sets it
+    elif quality:
+        stream.bit_rate = int(quality.removesuffix("k")) * 1000
+    samples = np.ascontiguousarray(waveform, np.float32)
+    frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
+    frame.sample_rate = sample_rate
+    container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
 
 
-@NODES.node(
-    "LoadAudio", options={"audio": _audio_files}, is_changed=_file_hash, validate=_file_exists
-)
-def load_audio(context: NodeContext, audio: str) -> Audio:
-    """Load a WAV file of 16 bits per sample.
-
-    Raises:
-        ValueError: The file is something else; ComfyUI itself reads far more.
-    """
-    try:
-        with wave.open(str(context.folders.annotated_path(audio)), "rb") as file:
-            width, count, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
-            content = file.readframes(file.getnframes())
-    except (wave.Error, EOFError) as error:
-        raise ValueError(f"local_comfyui loads only WAV files, not {audio}: {error}") from error
-    if width != 2:  # bytes
-        raise ValueError(f"local_comfyui loads only 16-bit WAV files; {audio} has {8 * width}")
-    samples = memoryview(content).cast("h")
-    return Audio(
-        tuple(
-            array("f", [sample / _FULL_SCALE for sample in samples[channel::count]])
-            for channel in range(count)
-        ),
-        rate,
-    )
+def load(comfy: Comfy, audio: str) -> tuple[Audio]:
+    """Load the sound of a file; one without sound raises ValueError."""
+    found = read(comfy.folders.annotated_path(audio))
+    if found is None:
+        raise ValueError("No audio stream found in the file.")
+    return (found,)
 
 
-@NODES.node("EmptyAudio")
-def empty_audio(_context: NodeContext, duration: float, sample_rate: int, channels: int) -> Audio:
+def empty(duration: float, sample_rate: int, channels: int) -> tuple[Audio]:
     """Silence."""
-    silence = array("f", bytes(4 * round(duration * sample_rate)))
-    return Audio((silence,) * channels, sample_rate)
+    waveform = np.zeros((1, channels, round(duration * sample_rate)), np.float32)
+    return ({"waveform": waveform, "sample_rate": sample_rate},)
 
 
-@NODES.node("SplitAudioChannels")
-def split_channels(_context: NodeContext, audio: Audio) -> tuple[Audio, Audio]:
-    """Left and right.
-
-    Raises:
-        ValueError: There is only one channel.
-    """
-    if len(audio.channels) != 2:
-        raise ValueError("AudioSplit: Input audio has only one channel.")
-    left, right = audio.channels
-    return Audio((left,), audio.sample_rate), Audio((right,), audio.sample_rate)
-
-
-@NODES.node("TrimAudioDuration")
-def trim(_context: NodeContext, audio: Audio, start_index: float, duration: float) -> Audio:
-    """A part, from a time on; a negative time counts from the end.
-
-    Raises:
-        ValueError: Nothing is left.
-    """
-    start = round(start_index * audio.sample_rate) + (len(audio) if start_index < 0 else 0)
-    start = max(0, min(start, len(audio) - 1))
-    end = max(0, min(start + round(duration * audio.sample_rate), len(audio)))
-    if start >= end:
-        raise ValueError(
-            "AudioTrim: Start time must be less than end time and be within the audio length."
-        )
-    return audio.map(lambda channel: channel[start:end])
-
-
-@NODES.node("AudioConcat")
-def concatenate(_context: NodeContext, audio1: Audio, audio2: Audio, direction: str) -> Audio:
-    """Both in stereo, one after the other."""
-    pair = [_stereo(audio1), _stereo(audio2)]
-    _require_same_rate(*pair)
-    if direction == "before":
-        pair.reverse()
-    first, second = pair
-    joined = (one + two for one, two in zip(first.channels, second.channels, strict=True))
-    return Audio(tuple(joined), first.sample_rate)
-
-
-@NODES.node("AudioMerge")
-def merge(_context: NodeContext, audio1: Audio, audio2: Audio, merge_method: str) -> Audio:
-    """Both at once, as long as the first; made quieter where it would be too loud."""
-    _require_same_rate(audio1, audio2)
-    formulas: dict[str, Callable[[float, float], float]] = {
-        "add": operator.add,
-        "mean": lambda one, two: (one + two) / 2,
-        "subtract": operator.sub,
-        "multiply": operator.mul,
-    }
-    length = len(audio1)
-    channels = max(len(audio1.channels), len(audio2.channels))
-    pairs = zip(_spread(audio1, channels), _spread(audio2, channels), strict=True)
-    merged = [
-        array(
-            "f",
-            map(formulas[merge_method], one, itertools.chain(two[:length], _zeros(length, two))),
-        )
-        for one, two in pairs
-    ]
-    loudest = max((abs(sample) for channel in merged for sample in channel), default=0.0)
-    result = Audio(tuple(merged), audio1.sample_rate)
-    return result if loudest <= 1.0 else _amplified(result, 1 / loudest)
-
-
-@NODES.node("AudioAdjustVolume")
-def adjust_volume(_context: NodeContext, audio: Audio, volume: int) -> Audio:
-    """Louder or quieter by decibels."""
-    return audio if volume == 0 else _amplified(audio, 10 ** (volume / 20))
-
-
-@NODES.node("SaveAudio")
-def save_audio(
-    context: NodeContext,
+def save(
+    comfy: Comfy,
     audio: Audio,
     filename_prefix: str = "ComfyUI",
-    prompt: Json | None = None,
-    extra_pnginfo: Json | None = None,
-) -> Json:
-    """Save as FLAC in the output folder."""
-    return _save(context, audio, "output", filename_prefix, context.metadata(prompt, extra_pnginfo))
-
-
-@NODES.node("PreviewAudio")
-def preview_audio(
-    context: NodeContext,
-    audio: Audio,
-    prompt: Json | None = None,
-    extra_pnginfo: Json | None = None,
-) -> Json:
-    """Save as FLAC in the temp folder."""
-    return _save(context, audio, "temp", "ComfyUI", context.metadata(prompt, extra_pnginfo))
-
-
-def _save(
-    context: NodeContext, audio: Audio, kind: str, prefix: str, metadata: dict[str, str]
-) -> Json:
-    path = context.save_path(kind, prefix)
-    channels = [_sixteen_bits(channel) for channel in audio.channels]
-    content = flac.encode(channels, audio.sample_rate, metadata)
-    return {"ui": {"audio": [path.write(0, "flac", content)]}}
-
-
-def _sixteen_bits(channel: Sequence[float]) -> array[int]:
-    limit = int(_FULL_SCALE) - 1
-    return array(
-        "h", [max(-limit - 1, min(limit, round(sample * _FULL_SCALE))) for sample in channel]
-    )
-
-
-def _amplified(audio: Audio, factor: float) -> Audio:
-    return audio.map(lambda channel: array("f", [sample * factor for sample in channel]))
-
-
-def _stereo(audio: Audio) -> Audio:
-    return Audio(_spread(audio, 2), audio.sample_rate)
-
-
-def _spread(audio: Audio, channels: int) -> tuple[array[float], ...]:
-    return audio.channels * channels if len(audio.channels) == 1 else audio.channels
-
-
-def _zeros(length: int, samples: Sequence[float]) -> itertools.repeat[float]:
-    return itertools.repeat(0.0, max(0, length - len(samples)))
-
-
-def _require_same_rate(first: Audio, second: Audio) -> None:
-    if first.sample_rate != second.sample_rate:
-        raise ValueError(
-            "local_comfyui does not resample: both sounds need the same sample rate, "
-            f"not {first.sample_rate} and {second.sample_rate} Hz"
-        )
+    quality: str = "",
+    *,
+    suffix: str = "flac",
+    folder: str = "output",
+) -> Ui:
+    """Save in a folder, in the format of the suffix."""
+    path = comfy.save_path(folder, filename_prefix)
+    items = []
+    for index, waveform in enumerate(audio["waveform"]):
+        file = path.file(index, suffix)
+        with av.open(str(file), "w") as container:
+            container.metadata.update(comfy.metadata)
+            encode(container, _CODECS[suffix], waveform, audio["sample_rate"], quality)
+        items.append(path.item(file))
+    return {"ui": {"audio": items}}

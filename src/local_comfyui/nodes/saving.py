@@ -7,16 +7,10 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from local_comfyui.folders import SavePath
-from local_comfyui.media import Images, Masks
-from local_comfyui.nodes.core_node import CoreNodes, NodeContext
-from local_comfyui.nodes.masks import to_image
+from local_comfyui.nodes.core_node import Array, Comfy, Ui
+from local_comfyui.nodes.pictures import size_of, to_pictures
 from local_comfyui.prompt import Json
 
-NODES = CoreNodes()
-
-_SAVED_COMPRESSION = 4
-_PREVIEW_COMPRESSION = 1
 _WEBP_METHODS = {"default": 4, "fastest": 0, "slowest": 6}
 # EXIF fields that ComfyUI puts metadata into: the prompt into Model, the rest into Make and the
 # numbers below it.
@@ -24,122 +18,65 @@ _EXIF_MODEL = 0x0110
 _EXIF_MAKE = 0x010F
 
 
-@NODES.node("SaveImage")
-def save_image(
-    context: NodeContext,
-    images: Images,
+def save_pngs(
+    comfy: Comfy,
+    images: Array,
     filename_prefix: str = "ComfyUI",
-    prompt: Json | None = None,
-    extra_pnginfo: Json | None = None,
-) -> Json:
-    """Save each image as PNG in the output folder."""
-    path = context.save_path("output", filename_prefix, images.size)
-    return _save_pngs(path, images, _SAVED_COMPRESSION, context.metadata(prompt, extra_pnginfo))
-
-
-@NODES.node("PreviewImage")
-def preview_image(
-    context: NodeContext,
-    images: Images,
-    prompt: Json | None = None,
-    extra_pnginfo: Json | None = None,
-) -> Json:
-    """Save each image as PNG in the temp folder."""
-    path = context.save_path("temp", "ComfyUI", images.size)
-    return _save_pngs(path, images, _PREVIEW_COMPRESSION, context.metadata(prompt, extra_pnginfo))
-
-
-@NODES.node("MaskPreview")
-def preview_mask(
-    context: NodeContext,
-    mask: Masks,
-    prompt: Json | None = None,
-    extra_pnginfo: Json | None = None,
-) -> Any:
-    """Save each mask as a grey PNG in the temp folder."""
-    return preview_image(context, to_image(context, mask), prompt, extra_pnginfo)
-
-
-def _save_pngs(path: SavePath, images: Images, compression: int, metadata: dict[str, str]) -> Json:
-    files = []
-    for index, frame in enumerate(images):
-        file = path.file(index, "png")
-        frame.save(file, pnginfo=_text_chunks(metadata), compress_level=compression)
-        files.append(path.item(file))
-    return {"ui": {"images": files}}
-
-
-def _text_chunks(metadata: dict[str, str]) -> PngInfo | None:
-    if not metadata:
-        return None
+    *,
+    folder: str = "output",
+    compress_level: int = 4,
+) -> Ui:
+    """Save each image as PNG."""
+    path = comfy.save_path(folder, filename_prefix, size_of(images))
     chunks = PngInfo()
-    for name, text in metadata.items():
+    for name, text in comfy.metadata.items():
         chunks.add_text(name, text)
-    return chunks
+    files = [path.file(index, "png") for index in range(len(images))]
+    for file, picture in zip(files, to_pictures(images), strict=True):
+        picture.save(file, pnginfo=chunks, compress_level=compress_level)
+    return {"ui": {"images": list(map(path.item, files))}}
 
 
-@NODES.node("SaveAnimatedPNG")
+def send_pngs(comfy: Comfy, images: Array) -> Ui:
+    """Send each image as PNG through the websocket, as a preview; nothing is saved."""
+    for step, picture in enumerate(to_pictures(images)):
+        comfy.report(step, len(images), ("PNG", picture, None))
+    return {}
+
+
 def save_animated_png(
-    context: NodeContext,
-    images: Images,
-    fps: float,
-    compress_level: int,
-    filename_prefix: str = "ComfyUI",
-    prompt: Json | None = None,
-    extra_pnginfo: Json | None = None,
-) -> Json:
+    comfy: Comfy, images: Array, fps: float, compress_level: int, filename_prefix: str = "ComfyUI"
+) -> Ui:
     """Save the batch as one animated PNG in the output folder."""
-    path = context.save_path("output", filename_prefix, images.size)
-    file = path.file(0, "png")
     chunks = PngInfo()
-    for name, text in context.metadata(prompt, extra_pnginfo).items():
+    for name, text in comfy.metadata.items():
         # ComfyUI writes the texts of an animation as a private chunk, after the image data.
-        content = name.encode("latin-1", "strict") + b"\0" + text.encode("latin-1", "strict")
-        chunks.add(b"comf", content, after_idat=True)
-    images.frames[0].save(
-        file,
-        pnginfo=chunks,
-        compress_level=compress_level,
-        save_all=True,
-        duration=int(1000.0 / fps),
-        append_images=images.frames[1:],
-    )
-    return {"ui": {"images": [path.item(file)], "animated": [True]}}
+        chunks.add(b"comf", f"{name}\0{text}".encode("latin-1"), after_idat=True)
+    options: Json = {"pnginfo": chunks, "compress_level": compress_level}
+    return _save_animation(comfy, images, fps, filename_prefix, "png", options)
 
 
-@NODES.node("SaveAnimatedWEBP")
 def save_animated_webp(
-    context: NodeContext,
-    images: Images,
-    fps: float,
-    filename_prefix: str,
-    lossless: bool,
-    quality: int,
-    method: str,
-    prompt: Json | None = None,
-    extra_pnginfo: Json | None = None,
-) -> Json:
-    """Save the batch as one animated WebP in the output folder."""
-    path = context.save_path("output", filename_prefix, images.size)
-    file = path.file(0, "webp")
-    images.frames[0].save(
-        file,
-        save_all=True,
-        duration=int(1000.0 / fps),
-        append_images=images.frames[1:],
-        exif=_exif(context.metadata(prompt, extra_pnginfo)),
-        lossless=lossless,
-        quality=quality,
-        method=_WEBP_METHODS[method],
-    )
-    return {"ui": {"images": [path.item(file)], "animated": [len(images) != 1]}}
+    comfy: Comfy, images: Array, fps: float, filename_prefix: str, method: str, **options: Any
+) -> Ui:
+    """Save the batch as one animated WebP in the output folder; the others are Pillow's options."""
+    exif, others = Image.Exif(), dict(comfy.metadata)
+    if "prompt" in others:
+        exif[_EXIF_MODEL] = f"prompt:{others.pop('prompt')}"
+    for offset, (name, text) in enumerate(others.items()):
+        exif[_EXIF_MAKE - offset] = f"{name}:{text}"
+    options |= {"exif": exif, "method": _WEBP_METHODS[method]}
+    answer = _save_animation(comfy, images, fps, filename_prefix, "webp", options)
+    answer["ui"]["animated"] = [len(images) > 1]
+    return answer
 
 
-def _exif(metadata: dict[str, str]) -> Image.Exif:
-    exif = Image.Exif()
-    others = [name for name in metadata if name != "prompt"]
-    if "prompt" in metadata:
-        exif[_EXIF_MODEL] = f"prompt:{metadata['prompt']}"
-    for offset, name in enumerate(others):
-        exif[_EXIF_MAKE - offset] = f"{name}:{metadata[name]}"
-    return exif
+def _save_animation(
+    comfy: Comfy, images: Array, fps: float, prefix: str, suffix: str, options: Json
+) -> Ui:
+    path = comfy.save_path("output", prefix, size_of(images))
+    file = path.file(0, suffix)
+    first, *others = to_pictures(images)
+    options |= {"save_all": True, "append_images": others, "duration": int(1000 / fps)}
+    first.save(file, **options)
+    return {"ui": {"images": [path.item(file)], "animated": [True]}}

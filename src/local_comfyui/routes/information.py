@@ -5,125 +5,104 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from pathlib import Path
 
 from aiohttp import web
 
 from local_comfyui import COMFYUI_VERSION
-from local_comfyui.folders import MODEL_KINDS
-from local_comfyui.object_info import describe
-from local_comfyui.prompt import Json
-from local_comfyui.routes import Routes
-from local_comfyui.state import SERVER, Server
+from local_comfyui.prompt import Json, NodeClass, is_output_node
+from local_comfyui.server import SERVER
+
+ROUTES = web.RouteTableDef()
 
 _log = logging.getLogger(__name__)
 
-_PAGE = """<!doctype html>
-<title>local_comfyui</title>
-<h1>local_comfyui</h1>
-<p>A ComfyUI-compatible server that runs no models. It has no editor; its HTTP routes and its
-websocket are those of ComfyUI. <a href="object_info">These nodes</a> run here.</p>
-"""
+_PAGE = """<!doctype html><title>local_comfyui</title>
+<p>This ComfyUI-compatible server runs no models and has no editor, only ComfyUI's routes and
+websocket. <a href="object_info">These nodes</a> run here.</p>"""
 
 
+@ROUTES.get("/")
 async def index(_request: web.Request) -> web.Response:
-    """``GET /``: a page that says what this is."""
+    """A page that says what this is."""
     return web.Response(text=_PAGE, content_type="text/html")
 
 
+@ROUTES.get("/ws")
 async def socket(request: web.Request) -> web.StreamResponse:
-    """``GET /ws``: the websocket."""
-    server = request.app[SERVER]
-    return await server.sockets.serve(request, server.queue_status, server.running_node)
+    """The websocket."""
+    server, executor = request.app[SERVER], request.app[SERVER].executor
+    return await executor.sockets.serve(request, server.queue_status, executor.running_node)
 
 
+@ROUTES.get("/object_info")
+@ROUTES.get("/object_info/{name}")
 async def object_info(request: web.Request) -> web.Response:
-    """``GET /object_info``: all node classes; one whose description fails is left out."""
-    server = request.app[SERVER]
+    """All node classes, or one, or ``{}``; a class whose description fails is left out."""
+    wanted = request.match_info.get("name")
     described: Json = {}
-    for name in server.classes:
-        try:
-            described[name] = _described(server, name)
-        except Exception:  # noqa: BLE001 - one broken class must not hide the others
-            _log.exception("[ERROR] An error occurred while describing the node %r.", name)
+    for name, node_class in request.app[SERVER].classes.items():
+        if wanted in (None, name):
+            try:
+                described[name] = _description(name, node_class)
+            except Exception:  # noqa: BLE001 - one broken class must not hide the others
+                _log.exception("[ERROR] An error occurred while describing the node %r.", name)
     return web.json_response(described)
 
 
-async def object_info_of(request: web.Request) -> web.Response:
-    """``GET /object_info/{class}``: one node class, or ``{}``."""
-    server = request.app[SERVER]
-    name = request.match_info["node_class"]
-    known = name in server.classes
-    return web.json_response({name: _described(server, name)} if known else {})
+def _description(name: str, node_class: NodeClass) -> Json:
+    """Describe a node class. A core node gives the recorded ``DEFINITION``, all but the inputs."""
+    inputs = node_class.INPUT_TYPES()
+    output = list(node_class.RETURN_TYPES)
+    info: Json = {
+        "input": inputs,
+        "input_order": {section: list(declared) for section, declared in inputs.items()},
+        "output": output,
+        "output_is_list": list(getattr(node_class, "OUTPUT_IS_LIST", [False] * len(output))),
+        "output_name": list(getattr(node_class, "RETURN_NAMES", output)),
+        "name": name,
+        "display_name": getattr(node_class, "DISPLAY_NAME", name),
+        "description": getattr(node_class, "DESCRIPTION", ""),
+        "python_module": getattr(node_class, "RELATIVE_PYTHON_MODULE", "nodes"),
+        "category": getattr(node_class, "CATEGORY", "sd"),
+        "output_node": is_output_node(node_class),
+    }
+    return {**info, **getattr(node_class, "DEFINITION", {}), "input": inputs}
 
 
-def _described(server: Server, name: str) -> Json:
-    return describe(name, server.classes[name], server.display_names.get(name))
+@ROUTES.get("/models")
+async def models(request: web.Request) -> web.Response:
+    """The kinds of models."""
+    return web.json_response(request.app[SERVER].folders.model_kinds)
 
 
-async def models(_request: web.Request) -> web.Response:
-    """``GET /models``: the kinds of models."""
-    return web.json_response(list(MODEL_KINDS))
-
-
+@ROUTES.get("/models/{kind}")
 async def models_of(request: web.Request) -> web.Response:
-    """``GET /models/{kind}``: the files of one kind; 404 for an unknown kind."""
-    kind = request.match_info["kind"]
-    if kind not in MODEL_KINDS:
+    """The files of one kind; 404 for an unknown kind."""
+    folders, kind = request.app[SERVER].folders, request.match_info["kind"]
+    if kind not in folders.model_kinds:
         return web.Response(status=404)
-    return web.json_response(request.app[SERVER].folders.model_files(kind))
+    return web.json_response(folders.model_files(kind))
 
 
-async def embeddings(request: web.Request) -> web.Response:
-    """``GET /embeddings``: names without their extension."""
-    names = request.app[SERVER].folders.model_files("embeddings")
-    return web.json_response([str(Path(name).with_suffix("")) for name in names])
-
-
+@ROUTES.get("/features")
 async def features(request: web.Request) -> web.Response:
-    """``GET /features``: what the server can do."""
+    """What the server can do."""
     return web.json_response(request.app[SERVER].features)
 
 
+@ROUTES.get("/system_stats")
 async def system_stats(_request: web.Request) -> web.Response:
-    """``GET /system_stats``: versions, memory, and the one device, which is the CPU."""
-    total, free = _memory()
-    memory = dict.fromkeys(("vram_total", "torch_vram_total"), total)
-    memory |= dict.fromkeys(("vram_free", "torch_vram_free"), free)
-    return web.json_response(
-        {
-            "system": {
-                "os": os.name,
-                "ram_total": total,
-                "ram_free": free,
-                "comfyui_version": COMFYUI_VERSION,
-                "required_frontend_version": None,
-                "installed_templates_version": None,
-                "required_templates_version": None,
-                "python_version": sys.version,
-                "pytorch_version": "none: local_comfyui runs no models",
-                "embedded_python": False,
-                "argv": sys.argv,
-            },
-            "devices": [{"name": "cpu", "type": "cpu", "index": None, **memory}],
-        }
-    )
-
-
-def _memory() -> tuple[int, int]:
-    """Total and free bytes of memory."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    return page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
-
-
-ROUTES: Routes = [
-    ("GET", "/", index),
-    ("GET", "/ws", socket),
-    ("GET", "/object_info", object_info),
-    ("GET", "/object_info/{node_class}", object_info_of),
-    ("GET", "/models", models),
-    ("GET", "/models/{kind}", models_of),
-    ("GET", "/embeddings", embeddings),
-    ("GET", "/features", features),
-    ("GET", "/system_stats", system_stats),
-]
+    """Versions, memory, and the one device, which is the CPU."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    free = total
+    if "SC_AVPHYS_PAGES" in os.sysconf_names:  # not on macOS
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    system: Json = {"os": os.name, "ram_total": total, "ram_free": free}
+    system |= {"comfyui_version": COMFYUI_VERSION, "python_version": sys.version}
+    for absent in ("required_frontend", "installed_templates", "required_templates"):
+        system[f"{absent}_version"] = None
+    system["pytorch_version"] = "none: local_comfyui runs no models"
+    system |= {"embedded_python": False, "argv": sys.argv}
+    device = {"name": "cpu", "type": "cpu", "index": None, "vram_total": total, "vram_free": free}
+    device |= {"torch_vram_total": total, "torch_vram_free": free}
+    return web.json_response({"system": system, "devices": [device]})
