@@ -39,12 +39,12 @@ RUN apt-get update \
 
 FROM python AS system
 # libgl1 and libglib2.0-0: what OpenCV loads, which many custom nodes import.
-# gcc and Python's headers: Triton compiles with them, for torch.compile (ComfyUI's TorchCompileModel) and many packs.
+# g++ and Python's headers: Triton and Inductor compile with them, for torch.compile (ComfyUI's TorchCompileModel) and many packs.
 # openssh-server: only runs where PUBLIC_KEY is set. Its keys are each container's own, never the image's.
 # hadolint ignore=DL3008
 RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-      curl ffmpeg gcc git libc6-dev libgl1 libglib2.0-0 openssh-server "python${PYTHON_VERSION}-dev" wget \
+      curl ffmpeg g++ git libgl1 libglib2.0-0 openssh-server "python${PYTHON_VERSION}-dev" wget \
  && rm -rf /etc/ssh/ssh_host_* /var/lib/apt/lists/* /var/log/apt /var/log/*.log /var/cache/ldconfig/aux-cache
 
 # ---- comfy-cli in its virtual environment, for derived images
@@ -84,7 +84,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
  && python /lists/without_gallery.py
 
 # What ComfyUI requires counts for all that is installed later, a custom node's packages too: as constraints, and
-# comfy-node-install resolves with it. Not the template gallery, whose media packages are left out.
+# comfy-node-install resolves with it. Not what is left out on purpose: src/comfyui/excluded.txt.
 ENV PIP_CONSTRAINT=/opt/comfyui/requirements.txt UV_CONSTRAINT=/opt/comfyui/requirements.txt
 
 # The last pip install is for what this ComfyUI wants otherwise than the lock: nothing, as a rule.
@@ -93,7 +93,7 @@ COPY --from=comfyui-source / /comfyui
 RUN --mount=type=cache,target=/root/.cache/pip \
     grep -qF "\"${COMFYUI_VERSION#v}\"" /comfyui/comfyui_version.py \
       || { cat /comfyui/comfyui_version.py; echo "That is not COMFYUI_VERSION ${COMFYUI_VERSION}: set it together with COMFYUI_COMMIT."; exit 1; } >&2 \
- && grep -vE '^(torch|torchvision|torchaudio|comfyui-workflow-templates)\b' /comfyui/requirements.txt >>/opt/comfyui/requirements.txt \
+ && grep -vE '^(torch|torchvision|torchaudio|comfyui-workflow-templates|comfyui-embedded-docs)\b' /comfyui/requirements.txt >>/opt/comfyui/requirements.txt \
  && pip install -r /opt/comfyui/requirements.txt \
  && python -m compileall -q -j 0 /comfyui \
  && mkdir -p /tmp/check/custom_nodes \
