@@ -64,24 +64,25 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 FROM system AS comfyui
 ARG SOURCE_DATE_EPOCH=1767225600
 ARG CUDA_VERSION=13.0
-# Other versions than those of src/comfyui/pytorch-CUDA_VERSION.txt, and from elsewhere.
+# Other versions than those of src/comfyui/pytorch/CUDA_VERSION.txt, and from elsewhere.
 ARG PYTORCH
 ARG PYTORCH_INDEX
 ENV PATH=/opt/comfyui/bin:$PATH VIRTUAL_ENV=/opt/comfyui
 # hadolint ignore=SC2086
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,from=wheels,target=/wheels \
-    --mount=type=bind,source=src/comfyui,target=/lists \
-    lines="${PYTORCH:-$(cat "/lists/pytorch-${CUDA_VERSION}.txt")}" \
-      || { echo "There is no src/comfyui/pytorch-${CUDA_VERSION}.txt: set PYTORCH for CUDA_VERSION ${CUDA_VERSION}."; exit 1; } >&2 \
+    --mount=type=bind,source=src/comfyui/pytorch,target=/lists \
+    lines="${PYTORCH:-$(cat "/lists/${CUDA_VERSION}.txt")}" \
+      || { echo "There is no src/comfyui/pytorch/${CUDA_VERSION}.txt: set PYTORCH for CUDA_VERSION ${CUDA_VERSION}."; exit 1; } >&2 \
  && "python${PYTHON_VERSION}" -m venv /opt/comfyui \
  && printf '%s\n' ${lines} >/opt/comfyui/requirements.txt \
  && pip install --find-links /wheels \
       --index-url "${PYTORCH_INDEX:-https://download.pytorch.org/whl/cu${CUDA_VERSION%.*}${CUDA_VERSION#*.}}" -r /opt/comfyui/requirements.txt
 
 RUN --mount=type=cache,target=/root/.cache/pip \
-    --mount=type=bind,source=src/comfyui,target=/lists \
-    pip install --no-deps --require-hashes -r /lists/requirements.txt \
- && python /lists/without_gallery.py
+    --mount=type=bind,source=src/comfyui/requirements.txt,target=/requirements.txt \
+    --mount=type=bind,source=src/comfyui/without_gallery.py,target=/without_gallery.py \
+    pip install --no-deps --require-hashes -r /requirements.txt \
+ && python /without_gallery.py
 
 # What ComfyUI requires counts for all that is installed later, a custom node's packages too: as constraints, and
 # comfy-node-install resolves with it. Not what is left out on purpose: src/comfyui/excluded.txt.
@@ -154,17 +155,17 @@ ARG HF_ENDPOINT=https://huggingface.co
 ENV PATH=/opt/fetch/bin:$PATH PYTHONPATH=/src HF_ENDPOINT=${HF_ENDPOINT}
 
 FROM fetch AS file-1
-RUN --mount=type=secret,id=HF_TOKEN --mount=type=bind,from=plan,source=/plan/files/1,target=/plan python -m models.fetch_for_image
+RUN --mount=type=secret,id=HF_TOKEN --mount=type=cache,id=weights,target=/cache --mount=type=bind,from=plan,source=/plan/files/1,target=/plan python -m models.fetch_for_image
 FROM fetch AS file-2
-RUN --mount=type=secret,id=HF_TOKEN --mount=type=bind,from=plan,source=/plan/files/2,target=/plan python -m models.fetch_for_image
+RUN --mount=type=secret,id=HF_TOKEN --mount=type=cache,id=weights,target=/cache --mount=type=bind,from=plan,source=/plan/files/2,target=/plan python -m models.fetch_for_image
 FROM fetch AS file-3
-RUN --mount=type=secret,id=HF_TOKEN --mount=type=bind,from=plan,source=/plan/files/3,target=/plan python -m models.fetch_for_image
+RUN --mount=type=secret,id=HF_TOKEN --mount=type=cache,id=weights,target=/cache --mount=type=bind,from=plan,source=/plan/files/3,target=/plan python -m models.fetch_for_image
 FROM fetch AS file-4
-RUN --mount=type=secret,id=HF_TOKEN --mount=type=bind,from=plan,source=/plan/files/4,target=/plan python -m models.fetch_for_image
+RUN --mount=type=secret,id=HF_TOKEN --mount=type=cache,id=weights,target=/cache --mount=type=bind,from=plan,source=/plan/files/4,target=/plan python -m models.fetch_for_image
 FROM fetch AS file-5
-RUN --mount=type=secret,id=HF_TOKEN --mount=type=bind,from=plan,source=/plan/files/5,target=/plan python -m models.fetch_for_image
+RUN --mount=type=secret,id=HF_TOKEN --mount=type=cache,id=weights,target=/cache --mount=type=bind,from=plan,source=/plan/files/5,target=/plan python -m models.fetch_for_image
 FROM fetch AS file-6
-RUN --mount=type=secret,id=HF_TOKEN --mount=type=bind,from=plan,source=/plan/files/6,target=/plan python -m models.fetch_for_image
+RUN --mount=type=secret,id=HF_TOKEN --mount=type=cache,id=weights,target=/cache --mount=type=bind,from=plan,source=/plan/files/6,target=/plan python -m models.fetch_for_image
 
 FROM comfyui AS custom-nodes
 RUN --mount=type=bind,from=plan,source=/plan/nodes,target=/plan \
@@ -173,12 +174,12 @@ RUN --mount=type=bind,from=plan,source=/plan/nodes,target=/plan \
     fi
 
 FROM custom-nodes AS weights
-COPY --link --from=file-1 /models /comfyui/models
-COPY --link --from=file-2 /models /comfyui/models
-COPY --link --from=file-3 /models /comfyui/models
-COPY --link --from=file-4 /models /comfyui/models
-COPY --link --from=file-5 /models /comfyui/models
-COPY --link --from=file-6 /models /comfyui/models
+COPY --link --from=file-1 /layer /
+COPY --link --from=file-2 /layer /
+COPY --link --from=file-3 /layer /
+COPY --link --from=file-4 /layer /
+COPY --link --from=file-5 /layer /
+COPY --link --from=file-6 /layer /
 
 # ---- the images
 

@@ -80,7 +80,7 @@ def test_the_dockerfile_s_own_cuda_line_and_date_are_among_them() -> None:
 
 @pytest.mark.parametrize("cuda", CUDA_LINES.values())
 def test_each_cuda_line_has_its_pytorch(cuda: str) -> None:
-    text = (ROOT / "src" / "comfyui" / f"pytorch-{cuda}.txt").read_text(encoding="utf-8")
+    text = (ROOT / "src" / "comfyui" / "pytorch" / f"{cuda}.txt").read_text(encoding="utf-8")
     assert re.fullmatch(r"torch==[\d.]+\ntorchvision==[\d.]+\n", text)
 
 
