@@ -183,9 +183,18 @@ COPY --link --from=file-6 /layer /
 
 # ---- the images
 
-# Small, and without CUDA: for the API on any machine (docker compose --profile cpu).
+# Small, and without CUDA: for the API on any machine (docker compose --profile cpu). local_comfyui may have a lock.
+FROM python AS stand-in-packages
+COPY --from=worker-packages /opt/worker /opt/worker
+ARG SOURCE_DATE_EPOCH=1767225600
+RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=bind,source=src/local_comfyui,target=/local_comfyui \
+    if [ -e /local_comfyui/requirements.txt ]; then \
+      /opt/worker/bin/pip install --no-deps --require-hashes -r /local_comfyui/requirements.txt; \
+    fi
+
 FROM python AS stand-in
-COPY --link --from=worker-packages /opt/worker /opt/worker
+COPY --link --from=stand-in-packages /opt/worker /opt/worker
 COPY --link --from=worker /files /
 WORKDIR /worker
 EXPOSE 8000

@@ -103,7 +103,7 @@ target "_comfyui" {
     COMFYUI_VERSION    = optional("COMFYUI_VERSION", "^v?[0-9]+([.][0-9]+)*$", COMFYUI_VERSION)
     COMFYUI_COMMIT     = optional("COMFYUI_COMMIT", "^[0-9a-f]{40}$", COMFYUI_COMMIT)
     CUDA_VERSION       = optional("CUDA_VERSION", "^[0-9]+[.][0-9]+$", CUDA_VERSION)
-    PYTORCH            = optional("PYTORCH", "^torch==[^ ]+( [^ ]+)*$", PYTORCH)
+    PYTORCH            = optional("PYTORCH", "^[^ ]+==[^ ]+( [^ ]+)*$", PYTORCH)
     PYTORCH_INDEX      = optional("PYTORCH_INDEX", "^https?://[^ ]+$", PYTORCH_INDEX)
   }
   # THIRD-PARTY.md has the whole list; the models of a variant have licences of their own.
