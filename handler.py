@@ -2,6 +2,7 @@
 
     python handler.py                    on RunPod; elsewhere it runs test_input.json and exits
     python handler.py --rp_serve_api     serves the SDK's local API (also SERVE_API_LOCALLY=true)
+    python handler.py --version          says which version this is
 
 Importing this module does nothing. All settings are environment variables: docs/configuration.md.
 """
@@ -17,7 +18,7 @@ from types import FrameType
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
 
-from worker_comfyui import logs, preflight
+from worker_comfyui import __version__, logs, preflight
 from worker_comfyui.comfyui.supervisor import Supervisor
 from worker_comfyui.config import Settings
 from worker_comfyui.errors import StartError
@@ -31,6 +32,9 @@ SECRETS_LINGER_S = 30.0
 
 def main() -> int:
     """Run the worker; return the process's exit code."""
+    if "--version" in sys.argv[1:]:
+        sys.stdout.write(f"{__version__}\n")
+        return 0
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _exit)
     environ = dict(os.environ)
@@ -41,6 +45,7 @@ def main() -> int:
         return 1
     redactor = Redactor(settings.secrets(), linger_s=SECRETS_LINGER_S)
     logs.configure(settings, redactor)
+    log.info("worker-comfyui %s", __version__, extra={"event": "starting"})
     supervisor = Supervisor(settings, environ)
     supervisor.start()
     report.start(settings)

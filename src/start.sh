@@ -1,6 +1,38 @@
 #!/usr/bin/env bash
 # What the image runs: the worker; or, with SERVE_API_LOCALLY=true, the platform's API with the worker behind it.
 set -euo pipefail
+
+say() { printf '%s\n' "$*" >&2; }
+
+# SSH, for those who have set their key. Host keys are made here: the image has none.
+if [[ -n ${PUBLIC_KEY:-} ]]; then
+  if ((EUID == 0)) && command -v sshd >/dev/null; then
+    install -d -m 700 ~/.ssh
+    printf '%s\n' "$PUBLIC_KEY" >>~/.ssh/authorized_keys
+    chmod 600 ~/.ssh/authorized_keys
+    ssh-keygen -A >/dev/null
+    install -d -m 755 /run/sshd
+    /usr/sbin/sshd -o PasswordAuthentication=no -o KbdInteractiveAuthentication=no
+  else
+    say "PUBLIC_KEY is set, but this container cannot run SSH: it is not root, or the image has no sshd."
+  fi
+fi
+
+scratch=${TMPDIR:-/tmp}
+# Another user than root has no home in the image, and caches go there.
+[[ -w ${HOME:-/} ]] || export HOME=$scratch
+# Without the right to write beside ComfyUI's code (docker run --user, --read-only), its folders are elsewhere.
+if [[ -n ${COMFYUI_PATH:-} && -d $COMFYUI_PATH && ! -w $COMFYUI_PATH ]]; then
+  own=$scratch/comfyui
+  mkdir -p "$own"/{input,output,user}
+  cp -r "$COMFYUI_PATH/input/." "$own/input"
+  COMFYUI_ARGS="--input-directory $own/input --output-directory $own/output --temp-directory $own --user-directory $own/user \
+--database-url sqlite:///$own/user/comfyui.db ${COMFYUI_ARGS:-}"
+  export COMFYUI_ARGS
+fi
+
+# The request that a worker outside of RunPod runs: that of the current folder, or the image's own.
+[[ -f test_input.json ]] || cd /worker
 local_api=${SERVE_API_LOCALLY:-}
 if [[ ${local_api,,} =~ ^(true|1|yes|on)$ ]]; then
   unset SERVE_API_LOCALLY

@@ -1,7 +1,7 @@
-"""One step of the image's build: the file of /plan/file.json, below /models.
+"""One step of the image's build: the file of /plan/file.json, in the layer that /layer becomes.
 
-Every time in the layer is the same one, so that the same file makes the same layer: what a
-registry has, it is not sent again. An empty plan makes an empty folder.
+Every time in the layer is the same one, its folders' too, so that the same file makes the same
+layer: what a registry has, it is not sent again. An empty plan makes an empty folder.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from models.hub import DownloadError
 from models.variants import ModelFile
 
 PLAN = Path("/plan/file.json")
-MODELS = Path("/models")
+LAYER = Path("/layer")
+MODELS = LAYER / "comfyui" / "models"
 TOKEN = Path("/run/secrets/HF_TOKEN")
 TIME = 0
 
 
 def main() -> None:
     """Fetch what the plan names."""
-    MODELS.mkdir()
+    MODELS.mkdir(parents=True)
     if PLAN.exists():
         token = TOKEN.read_text(encoding="utf-8").strip() if TOKEN.exists() else ""
         try:
@@ -34,7 +35,7 @@ def main() -> None:
             )
         except (DownloadError, Shortage) as error:
             sys.exit(f"error: {error}")
-    for path in [MODELS, *MODELS.rglob("*")]:
+    for path in [LAYER, *LAYER.rglob("*")]:
         os.utime(path, (TIME, TIME))
 
 

@@ -1,16 +1,19 @@
-"""Starts ComfyUI on the CPU and asks which node classes it has.
+"""Starts ComfyUI on the CPU and makes sure that its custom nodes load.
 
-A custom node that cannot be imported only warns at start, and its classes are not there.
+One that cannot be imported only warns at start, and its classes are not there; a class whose
+INPUT_TYPES raises is left out of `/object_info`, and fails in the first job that uses it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -21,37 +24,67 @@ from node_packs.sources import NodeError
 
 START_TIMEOUT_S = 300
 
+# What ComfyUI logs, the same since 0.3: nodes.py, server.py.
+_NOT_IMPORTED = re.compile(r"\(IMPORT FAILED\): \S*custom_nodes[/\\](.+)")
+_NOT_DESCRIBED = re.compile(r"retrieving information for the '(.+)' node")
 
-def require_classes(expected: Iterable[str]) -> None:
-    """Make sure that ComfyUI has the node classes.
+
+def require_loaded(expected: Iterable[str] = ()) -> None:
+    """Make sure that ComfyUI starts with all its custom nodes, and has the node classes.
+
+    Args:
+        expected: Names of node classes.
 
     Raises:
-        NodeError: it lacks some, or does not start at all.
+        NodeError: a custom node or class does not load, or ComfyUI does not start at all.
     """
-    comfyui = os.environ.get("COMFYUI_PATH", "/comfyui")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder:
-        flags = [f"--{kind}-directory={folder}" for kind in ("user", "temp", "input", "output")]
-        with subprocess.Popen(
-            [
-                *(sys.executable, f"{comfyui}/main.py", "--cpu", "--port", str(port)),
-                *("--database-url", "sqlite:///:memory:", *flags),
-            ]
-        ) as process:
-            try:
-                missing = [name for name in expected if not _has(name, port, process)]
-            finally:
-                process.kill()
-    if missing:
+    print("Starting ComfyUI once, on the CPU, to see that everything loads ...", flush=True)
+    classes, log = _start()
+    if found := _NOT_IMPORTED.findall(log):
+        raise NodeError(f"{', '.join(found)}: ComfyUI cannot import it; why is above")
+    if found := _NOT_DESCRIBED.findall(log):
+        raise NodeError(f"{', '.join(found)}: ComfyUI cannot ask it for its inputs; why is above")
+    if missing := [name for name in expected if name not in classes]:
         raise NodeError(
             f"ComfyUI has no node classes {', '.join(missing)}: why a custom node did not load "
             "is above"
         )
 
 
-def _has(name: str, port: int, process: subprocess.Popen[bytes]) -> bool:
+def _start() -> tuple[dict[str, Any], str]:
+    """Return the node classes of a ComfyUI that was started for it, and what it logged."""
+    comfyui = os.environ.get("COMFYUI_PATH", "/comfyui")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        flags = [f"--{kind}-directory={folder}" for kind in ("user", "temp", "input", "output")]
+        command = [
+            *(sys.executable, "-u", f"{comfyui}/main.py", "--cpu", "--port", str(port)),
+            *("--database-url", "sqlite:///:memory:", *flags),
+        ]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        ) as process:
+            lines: list[str] = []
+            relay = threading.Thread(target=_relay, args=(process, lines))
+            relay.start()
+            try:
+                classes = _classes(port, process)
+            finally:
+                process.kill()
+                relay.join()
+    return classes, "".join(lines)
+
+
+def _relay(process: subprocess.Popen[str], lines: list[str]) -> None:
+    """Show what ComfyUI logs, and keep it."""
+    for line in process.stdout or ():
+        sys.stderr.write(line)
+        lines.append(line)
+
+
+def _classes(port: int, process: subprocess.Popen[str]) -> dict[str, Any]:
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         if process.poll() is not None:
@@ -59,8 +92,8 @@ def _has(name: str, port: int, process: subprocess.Popen[bytes]) -> bool:
         if time.monotonic() > deadline:
             raise NodeError(f"ComfyUI did not start within {START_TIMEOUT_S} s; see above")
         try:
-            with urlopen(f"http://127.0.0.1:{port}/object_info/{name}") as response:
+            with urlopen(f"http://127.0.0.1:{port}/object_info") as response:
                 found: dict[str, Any] = json.load(response)
-                return name in found
+                return found
         except URLError:
             time.sleep(0.2)

@@ -1,25 +1,20 @@
 """Installs custom nodes into ComfyUI: `comfy-node-install NAME...`.
 
 Every failure ends the program with exit code 1, so that a build stops: nothing half-installed is
-left behind.
+left behind. At the end ComfyUI is started once, and must load them.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
+from node_packs.check import require_loaded
+from node_packs.packages import custom_nodes, install_packages, run
 from node_packs.sources import GitSource, NodeError, RegistrySource, parse
-
-
-def custom_nodes() -> Path:
-    """Return ComfyUI's folder of custom nodes."""
-    return Path(os.environ.get("COMFYUI_PATH", "/comfyui")) / "custom_nodes"
 
 
 def install(source: GitSource | RegistrySource) -> None:
@@ -42,7 +37,7 @@ def install(source: GitSource | RegistrySource) -> None:
         shutil.rmtree(incoming, ignore_errors=True)
     try:
         if (target / "install.py").exists():
-            _run(f"{source.folder}: install.py", "install.py", folder=target)
+            run(f"{source.folder}: install.py", "install.py", folder=target)
     except NodeError:
         shutil.rmtree(target)
         raise
@@ -51,19 +46,13 @@ def install(source: GitSource | RegistrySource) -> None:
     print(f"Installed {source.folder}")
 
 
-def install_packages(what: str, *arguments: str) -> None:
-    """Install Python packages into ComfyUI's environment, under the image's constraints.
-
-    Raises:
-        NodeError: pip failed.
-    """
-    _run(f"{what}: its Python packages", "-m", "pip", "install", *arguments)
-
-
-def _run(what: str, *arguments: str, folder: Path | None = None) -> None:
-    result = subprocess.run([sys.executable, *arguments], cwd=folder, check=False)
-    if result.returncode:
-        raise NodeError(f"{what} failed with exit code {result.returncode}; its output is above")
+def add_check_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option that leaves the start of ComfyUI out."""
+    parser.add_argument(
+        "--no-check",
+        action="store_true",
+        help="do not start ComfyUI afterwards: for nodes that cannot be imported without a GPU",
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,12 +67,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="NAME",
         help="an id of https://registry.comfy.org or a git address, either with @VERSION",
     )
-    for name in parser.parse_args(arguments).names:
-        try:
-            install(parse(name))
-        except NodeError as error:
-            sys.stderr.write(f"error: {error}\n")
-            return 1
+    add_check_option(parser)
+    chosen = parser.parse_args(arguments)
+    try:
+        for source in [parse(name) for name in chosen.names]:
+            install(source)
+        if not chosen.no_check:
+            require_loaded()
+    except NodeError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
     return 0
 
 

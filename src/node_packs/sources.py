@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import zipfile
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
 
 TIMEOUT_S = 60
+
+_FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
 class NodeError(Exception):
@@ -27,6 +30,12 @@ class GitSource:
 
     url: str
     revision: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what names no folder, or would be an option of git."""
+        _check_folder(self.url, self.folder)
+        if self.revision is not None and not re.match(r"[A-Za-z0-9_.]", self.revision):
+            raise NodeError(f"{self.url}: {self.revision!r} is no commit, tag or branch")
 
     @property
     def folder(self) -> str:
@@ -63,6 +72,15 @@ class RegistrySource:
     id: str
     version: str | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what is no id."""
+        if "/" in self.id:
+            raise NodeError(
+                f"{self.id} is no id of https://registry.comfy.org: "
+                f"a repository is named by its whole address, https://github.com/{self.id}"
+            )
+        _check_folder(self.id, self.id)
+
     @property
     def folder(self) -> str:
         """The name below custom_nodes."""
@@ -81,8 +99,22 @@ class RegistrySource:
         _unpack(_get(self.id, str(url)), target)
 
 
+def _check_folder(name: str, folder: str) -> None:
+    """Refuse names that lead out of custom_nodes: what lies at the place of a node is replaced.
+
+    Raises:
+        NodeError: saying so.
+    """
+    if not _FOLDER.fullmatch(folder):
+        raise NodeError(f"{name}: {folder!r} cannot be the name of a custom node's folder")
+
+
 def parse(name: str) -> GitSource | RegistrySource:
-    """Read `ID`, `ID@VERSION`, `URL` or `URL@REVISION`."""
+    """Read `ID`, `ID@VERSION`, `URL` or `URL@REVISION`.
+
+    Raises:
+        NodeError: it is none of these.
+    """
     if "://" in name or name.startswith("git@"):
         url, at, revision = name.rpartition("@")
         separated = at and ("://" in url or ":" in url) and "/" in url.split("://")[-1]

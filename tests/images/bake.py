@@ -1,6 +1,6 @@
 """Expands docker-bake.hcl as buildx does, as far as this project's file goes.
 
-Matrix, inheritance, groups, the `tag` and `replace` functions. What it cannot evaluate raises
+Matrix, inheritance, groups, and the functions that it has or calls. What it cannot evaluate raises
 an error, so that a change of the file that goes beyond it is noticed.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def members(group: str, groups: Mapping[str, list[str]]) -> list[str]:
 
 def _blocks(blocks: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
     return [
-        (_plain(name), {key: value for key, value in body.items() if key != "__is_block__"})
+        (_plain(name), {key: value for key, value in body.items() if not key.startswith("__")})
         for block in blocks
         for name, body in block.items()
         if not name.startswith("__")
@@ -105,28 +105,49 @@ def _evaluate(value: Any, scope: Mapping[str, Any]) -> Any:
 
 
 def _expression(text: str, scope: Mapping[str, Any]) -> Any:
+    text = text.strip()
     if call := re.fullmatch(r"(\w+)\((.*)\)", text, re.DOTALL):
-        name, arguments = call.groups()
+        name, words = call.groups()
+        arguments = [_expression(word, scope) for word in _split(words)]
         if name == "tag":
-            inner = dict(scope) | {"suffix": _evaluate(arguments, scope)}
+            inner = dict(scope) | {"suffix": arguments[0]}
             return [_expression(item[2:-1], inner) for item in scope["_tag"]["result"]]
-        if name == "join":
-            return _joined(arguments, scope)
-        if name == "replace":
-            subject, old, new = arguments.split(", ")
-            return _evaluate(subject, scope).replace(_literal(old), _literal(new))
-    return scope[text]
+        return _FUNCTIONS[name](*arguments)
+    if text.startswith("["):
+        return [_expression(word, scope) for word in _split(text[1:-1])]
+    return _evaluate(text, scope) if text.startswith('"') else scope[text]
 
 
-def _joined(arguments: str, scope: Mapping[str, Any]) -> str:
-    parts = re.findall(r'regex\("([^"]*)", (\w+)\)|"([^"]*)"|(\w+)', arguments.partition("[")[2])
-    text = ""
-    for pattern, variable, literal, name in parts:
-        value = str(scope[variable or name]) if variable or name else literal
-        if pattern and not re.search(pattern, value):
-            raise ValueError(f"{variable}: {value!r} does not match {pattern}")
-        text += value
-    return text
+def _split(words: str) -> list[str]:
+    """Split at the commas that are in no string, call or list."""
+    found, depth, quoted = [""], 0, False
+    for character in words:
+        quoted ^= character == '"'
+        if not quoted:
+            depth += (character in "([") - (character in ")]")
+        if character == "," and not depth and not quoted:
+            found.append("")
+        else:
+            found[-1] += character
+    return found
+
+
+def _checked(name: str, pattern: str, value: str) -> str:
+    if not re.search(pattern, value):
+        raise ValueError(f"{name} is {value!r}, but must match {pattern}")
+    return value
+
+
+def _optional(name: str, pattern: str, value: str) -> str | None:
+    return _checked(name, pattern, value) if value else None
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "checked": _checked,
+    "optional": _optional,
+    "join": lambda separator, parts: separator.join(parts),
+    "replace": lambda subject, old, new: subject.replace(old, new),
+}
 
 
 def _literal(value: Any) -> Any:

@@ -77,7 +77,7 @@ def checkout(contents: dict[str, bytes], tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("Dockerfile", ".dockerignore", "docker-bake.hcl", "handler.py"):
         shutil.copy(ROOT / name, folder)
-    for name in ("requirements.txt", "test_input.json"):
+    for name in ("requirements.txt", "test_input.json", "LICENSE", "THIRD-PARTY.md"):
         shutil.copy(ROOT / name, folder)
     for name in ("src", "scripts"):
         ignored = shutil.ignore_patterns("__pycache__")
@@ -116,10 +116,10 @@ def comfyui_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def build(checkout: Path, comfyui_source: Path, hub: Hub) -> Any:
-    def build(target: str, tag: str, token: str = TOKEN) -> str:
+    def build(target: str, tag: str, *more: str, token: str = TOKEN) -> str:
         # PYTORCH: any small package; nothing here computes.
         return docker(
-            *("buildx", "bake", "--progress", "plain", "--load"),
+            *("buildx", "bake", "--progress", "plain", *(more or ("--load",))),
             *("--file", str(checkout / "docker-bake.hcl"), target),
             *("--set", f"*.context={checkout}"),
             *("--set", f"*.contexts.comfyui-source={comfyui_source}"),
@@ -148,6 +148,13 @@ def final(build: Any) -> Iterator[str]:
     build(VARIANT, "final")
     yield f"{IMAGE}:final"
     docker("image", "rm", "--force", f"{IMAGE}:final")
+
+
+@pytest.fixture(scope="module")
+def stand_in(build: Any) -> Iterator[str]:
+    build("stand-in", "stand-in")
+    yield f"{IMAGE}:stand-in"
+    docker("image", "rm", "--force", f"{IMAGE}:stand-in")
 
 
 def layers(image: str) -> list[str]:
@@ -179,7 +186,7 @@ def files_in(blob: bytes) -> Iterator[tuple[str, bytes]]:
         return
 
 
-@pytest.mark.parametrize("name", ["base", "final"])
+@pytest.mark.parametrize("name", ["base", "final", "stand_in"])
 def test_the_image_runs_test_input_and_answers(name: str, request: pytest.FixtureRequest) -> None:
     output = docker("run", "--rm", request.getfixturevalue(name))
     assert "completed successfully" in output
@@ -198,6 +205,70 @@ def test_sigterm_ends_it_within_seconds_and_cleanly(base: str) -> None:
             assert code in {"0", "143"}  # 143: before Python had set a handler
         finally:
             docker("rm", "--force", container)
+
+
+@pytest.mark.parametrize(
+    "flags", [["--user", "1000"], ["--read-only"], ["--user", "1000", "--read-only"]]
+)
+def test_it_runs_as_another_user_and_with_a_read_only_root(base: str, flags: list[str]) -> None:
+    output = docker("run", "--rm", *flags, "--tmpfs", "/tmp:mode=1777", base)  # noqa: S108
+    assert "completed successfully" in output
+    assert "'type': 'base64'" in output
+
+
+def test_ssh_listens_where_there_is_a_key_and_nowhere_else(base: str) -> None:
+    listens = "import socket; print(socket.create_connection(('127.0.0.1', 22), 1).recv(3))"
+    for key, found in (("ssh-ed25519 AAAA me", True), ("", False)):
+        container = docker(
+            *("run", "--detach", "--env", "SERVE_API_LOCALLY=true"),
+            *("--env", f"PUBLIC_KEY={key}", base),
+        ).strip()
+        try:
+            time.sleep(3)
+            answer = docker("exec", container, "python", "-c", listens, check=False)
+            assert ("SSH" in answer) is found
+        finally:
+            docker("rm", "--force", container)
+
+
+def test_no_image_has_keys_of_a_host(base: str) -> None:
+    found = docker("run", "--rm", "--entrypoint", "ls", base, "/etc/ssh")
+    assert "ssh_host_" not in found
+
+
+def test_what_derived_dockerfiles_call_is_there(base: str) -> None:
+    programs = "comfy comfy-node-install restore-snapshot curl ffmpeg g++ git wget"
+    docker("run", "--rm", "--entrypoint", "bash", base, "-c", f"type {programs} /start.sh")
+
+
+def test_the_stand_in_is_small_and_has_no_comfyui(stand_in: str) -> None:
+    size = int(docker("run", "--rm", "--entrypoint", "du", stand_in, "-xsm", "/").split()[0])
+    assert size < 600
+    docker("run", "--rm", "--entrypoint", "test", stand_in, "!", "-e", "/comfyui")
+
+
+def test_the_same_build_makes_the_same_layers(build: Any, tmp_path: Path) -> None:
+    found = []
+    for number in (1, 2):
+        archive = tmp_path / f"{number}.tar"
+        where = os.environ.get("DOCKER_SEES_HOST_AT", "") + str(archive)
+        output = f"stand-in.output=type=oci,dest={where},rewrite-timestamp=true"
+        try:
+            build("stand-in", "again", "--no-cache", "--set", output)
+        except AssertionError as error:
+            if "exporter" in str(error) and "not supported" in str(error):
+                pytest.skip("needs the containerd image store or another builder")
+            raise
+        with tarfile.open(archive) as opened:
+            names = {name.rpartition("/")[2] for name in opened.getnames()}
+            index = json.load(opened.extractfile("index.json") or io.BytesIO())
+            manifest = index["manifests"][0]["digest"].partition(":")[2]
+            assert manifest in names
+            content = json.load(opened.extractfile(f"blobs/sha256/{manifest}") or io.BytesIO())
+            found.append([layer["digest"] for layer in content["layers"]])
+        archive.unlink()
+    assert len(found[0]) > 3
+    assert found[0] == found[1]
 
 
 def test_the_worker_cannot_import_pytorch(base: str) -> None:
@@ -278,7 +349,9 @@ def test_a_build_without_the_right_token_fails_with_what_to_do(
         listed.write_text(text)
 
 
-def test_a_derived_image_installs_custom_nodes_or_fails(base: str, tmp_path: Path) -> None:
+def test_a_derived_image_installs_custom_nodes_or_fails(
+    base: str, hub: Hub, tmp_path: Path
+) -> None:
     node = tmp_path / "ComfyUI-Example"
     node.mkdir()
     (node / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}\n")
@@ -292,6 +365,15 @@ def test_a_derived_image_installs_custom_nodes_or_fails(base: str, tmp_path: Pat
         "&& comfy-node-install file:///src/ComfyUI-Example "
         "&& find /comfyui/custom_nodes/ComfyUI-Example -name '*.pyc' | grep -q .\n"
         "RUN ! comfy-node-install file:///src/nothing-here\n"
+        "WORKDIR /\n"
+        "RUN rm -rf /comfyui/custom_nodes/ComfyUI-Example "
+        "&& comfy node install --exit-on-fail file:///src/ComfyUI-Example --mode remote "
+        "&& test -e /comfyui/custom_nodes/ComfyUI-Example/__init__.py\n"
+        f"RUN comfy model download --url {hub.url}/test/0/resolve/main/model.safetensors "
+        "--relative-path models/loras --filename x.safetensors "
+        "&& test -s /comfyui/models/loras/x.safetensors\n"
+        'CMD ["/start.sh"]\n'
     )
     docker("build", "--tag", f"{IMAGE}:derived", str(tmp_path))
+    assert "completed successfully" in docker("run", "--rm", f"{IMAGE}:derived")
     docker("image", "rm", "--force", f"{IMAGE}:derived")

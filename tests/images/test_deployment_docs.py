@@ -61,6 +61,16 @@ def test_the_readme_s_table_of_images_is_the_list_of_variants() -> None:
     assert between("README.md", "images") == [short_row(*item) for item in VARIANTS.items()]
 
 
+def test_the_cold_starts_are_computed_from_the_weights() -> None:
+    expected = []
+    for name, variant in VARIANTS.items():
+        if variant.get("files"):
+            size = sum(file.get("bytes", file.get("bytes_about", 0)) for file in variant["files"])
+            image, volume = round(size / 1e9), round(size / 300e6)
+            expected.append(f"| `{name}` | {size / 1e9:.1f} GB | {image} s | {volume} s |")
+    assert between("docs/operating.md", "cold") == expected
+
+
 def test_the_licences_are_those_of_the_list() -> None:
     expected = [f"- `{name}`: {variant['licence']}" for name, variant in VARIANTS.items()]
     assert between("docs/deployment.md", "licences") == expected

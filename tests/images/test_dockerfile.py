@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,11 +53,11 @@ def test_every_file_of_a_variant_has_its_stage_and_its_layer() -> None:
     assert max(len(variant.get("files", [])) for variant in load().values()) <= MAX_FILES
     for number in range(1, MAX_FILES + 1):
         assert STAGES[f"file-{number}"][0] == f"FROM fetch AS file-{number}"
+        assert "type=cache,id=weights,target=/cache " in STAGES[f"file-{number}"][1]
         assert f"source=/plan/files/{number}," in STAGES[f"file-{number}"][1]
     copies = [line for line in STAGES["weights"] if line.startswith("COPY")]
     assert copies == [
-        f"COPY --link --from=file-{number} /models /comfyui/models"
-        for number in range(1, MAX_FILES + 1)
+        f"COPY --link --from=file-{number} /layer /" for number in range(1, MAX_FILES + 1)
     ]
 
 
@@ -71,9 +73,7 @@ def test_weights_do_not_depend_on_the_worker() -> None:
     for stage in below:
         for instruction in STAGES[stage]:
             assert "handler.py" not in instruction
-            assert "worker" not in instruction.replace("/worker/src/start.sh", "").replace(
-                "WORKDIR /worker", ""
-            ), instruction
+            assert "worker" not in instruction.replace("WORKDIR /worker", ""), instruction
 
 
 def test_the_worker_is_the_top_layer_of_both_images() -> None:
@@ -82,26 +82,43 @@ def test_the_worker_is_the_top_layer_of_both_images() -> None:
             "COPY --link --from=worker-packages /opt/worker /opt/worker",
             "COPY --link --from=worker /files /",
         ]
-    assert ancestors("base") == ["base", "comfyui", "system"]
-    assert ancestors("final") == ["final", "weights", "custom-nodes", "comfyui", "system"]
+    assert ancestors("base") == ["base", "comfyui", "system", "python"]
+    assert ancestors("final") == ["final", "weights", "custom-nodes", *ancestors("comfyui")]
+
+
+def test_what_is_built_without_a_target_is_a_variant() -> None:
+    assert list(STAGES)[-1] == "final"
+
+
+def test_the_stand_in_has_the_same_worker_and_none_of_comfyui() -> None:
+    assert ancestors("stand-in") == ["stand-in", "python"]
+    assert STAGES["stand-in"][2] == STAGES["base"][2]
+    for line in ("ENTRYPOINT", "CMD", "WORKDIR", "EXPOSE"):
+        [own] = [text for text in STAGES["stand-in"] if text.startswith(line)]
+        assert own in STAGES["comfyui"]
 
 
 def test_the_worker_s_environment_has_no_pytorch() -> None:
     assert "worker-packages" not in ancestors("comfyui")
-    assert ancestors("worker-packages") == ["worker-packages", "system"]
+    assert ancestors("worker-packages") == ["worker-packages", "python"]
     assert not re.search(r"^torch", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
 
 
 def test_every_package_but_pytorch_is_installed_from_a_lock_with_hashes() -> None:
-    installs = [line for line in INSTRUCTIONS if "pip install" in line]
-    assert len(installs) == 5
-    locked = [line for line in installs if "--require-hashes" in line]
-    assert [re.findall(r"source=(\S+),", line) for line in locked] == [
-        ["src/comfyui/requirements.txt"],
-        ["requirements.txt"],
-        ["src/models/requirements.txt"],
+    installs = [line for line in INSTRUCTIONS if re.search(r"pip\b.* install", line)]
+    assert len(installs) == 7
+    locks = [
+        re.findall(r"source=(\S+\.txt),", line)[0]
+        for line in installs
+        if "--require-hashes" in line and "local_comfyui" not in line
     ]
-    for (lock,) in (re.findall(r"source=(\S+),", line) for line in locked):
+    assert locks == [
+        "src/comfyui/cli.txt",
+        "src/comfyui/requirements.txt",
+        "requirements.txt",
+        "src/models/requirements.txt",
+    ]
+    for lock in locks:
         lines = (ROOT / lock).read_text().splitlines()
         named = [line for line in lines if re.match("[a-z]", line)]
         assert named
@@ -111,7 +128,7 @@ def test_every_package_but_pytorch_is_installed_from_a_lock_with_hashes() -> Non
 def test_pytorch_and_all_that_follows_the_cuda_line_is_one_argument() -> None:
     comfyui = STAGES["comfyui"]
     assert [line for line in INSTRUCTIONS if re.match(r"ARG CUDA_VERSION", line)] == [
-        "ARG CUDA_VERSION=12.8"
+        "ARG CUDA_VERSION=13.0"
     ]
     environment = " ".join(line for line in comfyui if line.startswith("ENV"))
     assert "NVIDIA_REQUIRE_CUDA=cuda>=${CUDA_VERSION}" in environment
@@ -143,28 +160,80 @@ def test_comfyui_is_pinned_to_a_whole_commit() -> None:
 
 def test_the_program_is_started_in_exec_form_so_that_sigterm_reaches_it() -> None:
     started = [line for line in INSTRUCTIONS if line.startswith(("CMD", "ENTRYPOINT"))]
-    assert started == ['ENTRYPOINT ["tini", "--"]', 'CMD ["/worker/src/start.sh"]']
+    assert started == ['ENTRYPOINT ["tini", "--"]', 'CMD ["/start.sh"]'] * 2
     script = (ROOT / "src" / "start.sh").read_text().splitlines()
     programs = [line.strip() for line in script if "/bin/python" in line]
     assert len(programs) == 2
     assert all(line.startswith("exec ") for line in programs)
 
 
-@pytest.mark.parametrize("value", ["true", "True", "1", "yes", "on", "", "false", "0", None])
-def test_the_image_serves_an_api_or_is_a_worker(value: str | None) -> None:
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[..., str]:
+    """src/start.sh in a folder of its own, with programs that say how they were started."""
     script = (ROOT / "src" / "start.sh").read_text().replace("/opt/worker/bin/python", "echo")
-    variables = {} if value is None else {"SERVE_API_LOCALLY": value}
-    done = subprocess.run(
-        ["bash", "-c", script], env=variables, capture_output=True, text=True, check=True
-    )
+    script = script.replace("cd /worker", f"cd {tmp_path}")
+
+    def start(after: str = "", **variables: str) -> str:
+        done = subprocess.run(
+            ["bash", "-c", script.replace("exec echo", f"{after}\nexec echo")],
+            env={"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)} | variables,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout + done.stderr
+
+    return start
+
+
+@pytest.mark.parametrize("value", ["true", "True", "1", "yes", "on", "", "false", "0", None])
+def test_the_image_serves_an_api_or_is_a_worker(
+    start: Callable[..., str], value: str | None
+) -> None:
     serves = value is not None and value != "" and boolean(value)
     program = "-m local_runpod serve --host 0.0.0.0" if serves else "/worker/handler.py"
-    assert done.stdout == f"{program}\n"
+    assert start(**({} if value is None else {"SERVE_API_LOCALLY": value})) == f"{program}\n"
+
+
+def test_without_rights_beside_comfyui_its_folders_are_elsewhere(
+    start: Callable[..., str], tmp_path: Path
+) -> None:
+    comfyui = tmp_path / "comfyui-of-root"
+    (comfyui / "input").mkdir(parents=True)
+    (comfyui / "input" / "baked.png").write_text("")
+    shown = 'echo "$COMFYUI_ARGS" "$HOME"'
+    given = {"COMFYUI_PATH": str(comfyui), "COMFYUI_ARGS": "--cpu", "HOME": "/nowhere"}
+    assert start(shown, **given).startswith(f"--cpu {tmp_path}\n")
+    comfyui.chmod(0o555)
+    try:
+        if os.access(comfyui, os.W_OK):
+            pytest.skip("root may write everywhere")
+        printed = start(shown, **given)
+    finally:
+        comfyui.chmod(0o755)
+    own = tmp_path / "comfyui"
+    for kind in ("input", "output", "user"):
+        assert f"--{kind}-directory {own}/{kind}" in printed
+        assert (own / kind).is_dir()
+    assert f"--temp-directory {own} " in printed
+    assert f"sqlite:///{own}/user/comfyui.db --cpu" in printed
+    assert (own / "input" / "baked.png").exists()
+
+
+def test_ssh_starts_only_with_a_key(start: Callable[..., str]) -> None:
+    assert "SSH" not in start()
+    text = (ROOT / "src" / "start.sh").read_text()
+    assert text.index("PUBLIC_KEY") < text.index("/usr/sbin/sshd")
+    assert "PasswordAuthentication=no" in text
+    assert "rm -rf /etc/ssh/ssh_host_*" in TEXT
 
 
 def test_everything_is_compiled() -> None:
     assert "compileall -q -j 0 /comfyui" in TEXT
     assert "compileall -q -s /files -p / /files" in TEXT
+    for stage in ("comfyui", "comfy-cli", "worker", "worker-packages"):
+        assert any(line.startswith("ARG SOURCE_DATE_EPOCH=") for line in STAGES[stage])
     for name in ("PYTHONDONTWRITEBYTECODE", "--no-compile"):
         assert name not in TEXT
 

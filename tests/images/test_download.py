@@ -331,7 +331,8 @@ def build_step(environ: dict[str, str], folder: Path) -> subprocess.CompletedPro
     program = (
         "import models.fetch_for_image as step; from pathlib import Path; "
         f"folder = Path({str(folder)!r}); step.PLAN = folder / 'plan/file.json'; "
-        "step.MODELS = folder / 'models'; step.TOKEN = folder / 'HF_TOKEN'; step.main()"
+        "step.LAYER = folder; step.MODELS = folder / 'models'; "
+        "step.TOKEN = folder / 'HF_TOKEN'; step.main()"
     )
     return subprocess.run(
         [sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=False

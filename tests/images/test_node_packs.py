@@ -9,24 +9,48 @@ import subprocess
 import sys
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from node_packs.snapshot import packages, sources
-from node_packs.sources import GitSource, RegistrySource, parse
+from node_packs.packages import changes
+from node_packs.snapshot import packages, read, sources
+from node_packs.sources import GitSource, NodeError, RegistrySource, parse
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def fake_comfyui(comfyui: Path, classes: Sequence[str] = (), log: str = "") -> None:
+    """As much of ComfyUI as says which node classes there are, and what it logs."""
+    (comfyui / "main.py").write_text(
+        f"""
+import json, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *_arguments):
+        pass
+
+    def do_GET(self):
+        print({log!r}, flush=True)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(dict.fromkeys({list(classes)!r})).encode())
+
+HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
+"""
+    )
 
 
 @pytest.fixture
 def comfyui(tmp_path: Path) -> Path:
     folder = tmp_path / "comfyui"
     (folder / "custom_nodes").mkdir(parents=True)
+    fake_comfyui(folder)
     return folder
 
 
@@ -209,6 +233,26 @@ def test_packages_are_installed_and_then_the_node_s_script_is_run(
     assert (comfyui / "custom_nodes" / "ComfyUI-Example" / "installed.txt").exists()
 
 
+def test_packages_that_comfyui_or_another_node_forbids_are_refused(
+    run: Run, repository: Path, comfyui: Path, tmp_path: Path
+) -> None:
+    wheel(tmp_path, "example_package")
+    add(repository, requirements_txt="example-package==1.0\n")
+    own = tmp_path / "comfyui.txt"
+    own.write_text("example-package>=2\n")
+    environ = {"PIP_FIND_LINKS": str(tmp_path)}
+    refused = run("install", f"file://{repository}", PIP_CONSTRAINT=str(own), **environ)
+    assert refused.returncode == 1
+    assert "its Python packages failed" in refused.stderr
+    other = comfyui / "custom_nodes" / "other" / "requirements.txt"
+    other.parent.mkdir()
+    other.write_text("example-package!=1.0\n")
+    assert run("install", f"file://{repository}", **environ).returncode == 1
+    other.unlink()
+    assert run("install", f"file://{repository}", **environ).returncode == 0
+    assert (tmp_path / "site-packages" / "example_package.py").exists()
+
+
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
@@ -286,14 +330,84 @@ SNAPSHOT: dict[str, Any] = {
 
 
 def test_a_snapshot_s_disabled_nodes_are_left_out() -> None:
-    assert sources(SNAPSHOT) == [
+    assert sources(read(json.dumps(SNAPSHOT))) == [
         RegistrySource("example", "1.0"),
         GitSource("https://example.com/a/On", "abc"),
     ]
 
 
 def test_a_snapshot_does_not_change_pytorch() -> None:
-    assert packages(SNAPSHOT, "torch==2.11.0\ntorchvision==0.26.0\n") == ["Example_Package==1.0"]
+    image = "torch==2.14.1\nnumpy>=1.25.0\n"
+    assert packages(SNAPSHOT, image) == ["Example_Package==1.0"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps({"custom_nodes": {"cnr_custom_nodes": {"example": "1.0"}}, "pips": None}),
+        "custom_nodes:\n  cnr_custom_nodes: {example: '1.0'}\npips: null\n",
+        "cnr_custom_nodes: {example: '1.0'}\nfile_custom_nodes: []\n",
+    ],
+)
+def test_every_form_of_the_manager_s_snapshots_is_read(text: str) -> None:
+    snapshot = read(text)
+    assert sources(snapshot) == [RegistrySource("example", "1.0")]
+    assert packages(snapshot, "") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "is empty, or no object"),
+        ("[]", "is empty, or no object"),
+        ("{", "neither JSON nor YAML"),
+        ('{"comfyui": "abc"}', "names no custom nodes"),
+        ('{"cnr_custom_nodes": ["example"]}', "cnr_custom_nodes must be an object"),
+        ('{"git_custom_nodes": {"https://example.com/a/On": "abc"}}', "an object with a hash"),
+    ],
+)
+def test_what_is_no_snapshot_is_refused_with_a_sentence(text: str, sentence: str) -> None:
+    with pytest.raises(NodeError, match=sentence):
+        sources(read(text))
+
+
+def test_a_snapshot_s_package_from_an_address_keeps_it() -> None:
+    snapshot = read(json.dumps({"pips": {"here==1": "", "there": "git+https://example.com/a/b"}}))
+    assert packages(snapshot, "") == ["here==1", "there @ git+https://example.com/a/b"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "https://example.com/..",
+        "https://example.com/a/.",
+        "https://example.com/a/.git",
+        "https://example.com/",
+        "https://example.com/a/Node@--upload-pack=x",
+        "..",
+        "-x",
+        "owner/name",
+        ".",
+    ],
+)
+def test_a_crafted_name_touches_no_other_folder(run: Run, comfyui: Path, name: str) -> None:
+    kept = comfyui / "custom_nodes" / "kept" / "__init__.py"
+    kept.parent.mkdir()
+    kept.write_text("")
+    result = run("install", "--", name)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ")
+    assert kept.exists()
+    assert (comfyui / "main.py").exists()
+
+
+def test_what_changed_is_said() -> None:
+    before = {"numpy": "2.5.5", "pillow": "12.0", "same": "1"}
+    after = {"numpy": "1.26.4", "same": "1", "new": "1"}
+    assert list(changes(before, after)) == [
+        "changed: numpy 2.5.5 to 1.26.4",
+        "removed: pillow 12.0",
+    ]
 
 
 def test_a_snapshot_is_restored_and_files_of_one_s_own_are_named(
@@ -319,29 +433,33 @@ def test_a_snapshot_that_is_no_json_is_an_error(run: Run, tmp_path: Path, text: 
     assert result.stderr.startswith("error: ")
 
 
-def fake_comfyui(comfyui: Path, classes: list[str]) -> None:
-    """As much of ComfyUI as says which node classes there are."""
-    (comfyui / "main.py").write_text(
-        f"""
-import json, sys
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self):
-        name = self.path.rpartition("/")[2]
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(json.dumps({{name: {{}}}} if name in {classes!r} else {{}}).encode())
-
-HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
-"""
-    )
+@pytest.mark.parametrize(
+    ("log", "sentence"),
+    [
+        (
+            "   0.1 seconds (IMPORT FAILED): /comfyui/custom_nodes/ComfyUI-Example",
+            "error: ComfyUI-Example: ComfyUI cannot import it; why is above",
+        ),
+        (
+            "[ERROR] An error occurred while retrieving information for the 'Odd' node.",
+            "error: Odd: ComfyUI cannot ask it for its inputs; why is above",
+        ),
+    ],
+)
+def test_a_custom_node_that_does_not_load_fails_the_build(
+    run: Run, repository: Path, comfyui: Path, log: str, sentence: str
+) -> None:
+    fake_comfyui(comfyui, log=log)
+    result = run("install", f"file://{repository}")
+    assert result.returncode == 1
+    assert sentence in result.stderr
+    assert run("install", "--no-check", f"file://{repository}").returncode == 0
 
 
 def test_node_classes_that_did_not_load_fail_the_build(
     run: Run, comfyui: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "snapshot.json").write_text("{}")
+    (tmp_path / "snapshot.json").write_text('{"pips": {}}')
     (tmp_path / "classes.txt").write_text("Loaded\nBroken")
     command = ["snapshot", str(tmp_path / "snapshot.json"), "--expect"]
     fake_comfyui(comfyui, ["Loaded"])
@@ -355,7 +473,7 @@ def test_node_classes_that_did_not_load_fail_the_build(
 def test_a_comfyui_that_does_not_start_fails_the_build(
     run: Run, comfyui: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "snapshot.json").write_text("{}")
+    (tmp_path / "snapshot.json").write_text('{"pips": {}}')
     (tmp_path / "classes.txt").write_text("Any")
     (comfyui / "main.py").write_text("raise SystemExit(7)\n")
     result = run(
