@@ -75,6 +75,8 @@ class Hub:
     announced_size: dict[str, int] = field(default_factory=dict)
     answers: dict[str, list[tuple[int, dict[str, str]]]] = field(default_factory=dict)
     """Statuses and headers that are answered in turn, by a part of the path, before it behaves."""
+    stalls: dict[str, int] = field(default_factory=dict)
+    """Files whose next transfers, so many, send nothing for a long time."""
     pages: set[str] = field(default_factory=set)
     """Files in whose place a web page comes."""
     without_ranges: set[str] = field(default_factory=set)
@@ -106,6 +108,13 @@ class Hub:
 
     def sent(self, path: str) -> int:
         """Count the bytes of a file that went out, first bytes that tell its size left out."""
+        deadline = time.monotonic() + 5
+        while self.at_once and time.monotonic() < deadline:
+            time.sleep(0.01)  # the client may know it before the server does
+        return self.sent_so_far(path)
+
+    def sent_so_far(self, path: str) -> int:
+        """Count those of finished transfers, while others go on."""
         return sum(count for name, _, count in list(self.served) if name == path and count > 1)
 
     @contextmanager
@@ -166,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
             Asked(self.path, headers.get("Authorization"), headers.get("Range"), self.server.is_cdn)
         )
         for part, answers in self.hub.answers.items():
-            if part in f"{self.server.is_cdn and 'cdn:' or ''}{path}" and answers:
+            if part in f"{'cdn:' if self.server.is_cdn else ''}{path}" and answers:
                 status, more = answers.pop(0)
                 self._send(status, b"", more)
                 return
@@ -264,7 +273,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif parts[1] == "v1":
             self._json(version)
         elif self.hub.civitai_token and token != self.hub.civitai_token:
-            self._send(307, b"", {"Location": f"{self.hub.url}/login?reason=download-auth"})
+            self._send(307, b"", {"Location": "/login?reason=download-auth"})
         else:
             wanted = parse_qs(urlsplit(self.path).query).get("fileId", [""])[0]
             file = next(f for f in version["files"] if not wanted or str(f["id"]) == wanted)
@@ -298,6 +307,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.most_at_once = max(self.hub.most_at_once, self.hub.at_once)
         self.wfile.flush()
         sent = 0
+        if count > 1 and self.hub.stalls.get(key, 0) > 0:
+            self.hub.stalls[key] -= 1
+            time.sleep(3)
         try:
             with suppress(OSError), path.open("rb") as file:  # the client was killed
                 for block in _blocks(first, wanted, self.hub.bytes_per_s):

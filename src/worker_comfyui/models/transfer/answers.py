@@ -95,11 +95,11 @@ def status(code: int) -> str:
 
 
 def _other(hop: Hop, source: Source) -> str:
-    host = urlsplit(hop.url).hostname
-    if hop.status in {401, 403} and host != source.host:
+    asked, answering = urlsplit(source.url).netloc, urlsplit(hop.url).netloc
+    if hop.status in {401, 403} and answering != asked:
         return (
-            f"{shown(source.url)}: {host}, which delivers the file, refused the link that "
-            f"{source.host} gave ({status(hop.status)}). The token and the terms are right: check "
+            f"{shown(source.url)}: {answering}, which delivers the file, refused the link that "
+            f"{asked} gave ({status(hop.status)}). The token and the terms are right: check "
             "the machine's clock, and whether its region or network is barred, then try again"
         )
     if hop.status in {401, 403}:

@@ -16,7 +16,7 @@ from typing import Self
 PIECE_BYTES = 8 << 20
 _DATA = "data"
 _JOURNAL = "journal"
-_LINE = re.compile(r"^(\d{1,9}) ([0-9a-f]{8}) \.$", re.MULTILINE)
+_LINE = re.compile(r"^(\d{1,9}) ([0-9a-f]{8}|gone) \.$", re.MULTILINE)
 
 
 class Partial:
@@ -84,7 +84,8 @@ class Partial:
         return view if zlib.crc32(view) == self._checksums.get(index) else None
 
     def forget(self, index: int) -> None:
-        """Take a piece for missing."""
+        """Take a piece for missing, now and when the folder is opened again."""
+        os.write(self._journal, f"{index} gone .\n".encode())
         self._checksums.pop(index, None)
 
     def sync(self) -> None:
@@ -109,16 +110,21 @@ class Partial:
         data = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         notes = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         if os.fstat(data).st_size:
-            self._checksums = dict(_entries(text, self.count))
+            self._checksums = _entries(text, self.count)
         if not text.endswith("\n"):  # the last line was cut off
             os.write(notes, b"\n")
         return data, notes
 
 
-def _entries(text: str, count: int) -> list[tuple[int, int]]:
-    return [
-        (int(line[1]), int(line[2], 16)) for line in _LINE.finditer(text) if int(line[1]) < count
-    ]
+def _entries(text: str, count: int) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for line in _LINE.finditer(text):
+        index = int(line[1])
+        if line[2] == "gone":
+            found.pop(index, None)
+        elif index < count:
+            found[index] = int(line[2], 16)
+    return found
 
 
 def done_on_disk(folder: Path) -> tuple[int, int] | None:
@@ -128,7 +134,7 @@ def done_on_disk(folder: Path) -> tuple[int, int] | None:
         size, piece_bytes = map(int, text.split("\n", 1)[0].split())
     except (OSError, ValueError):
         return None
-    pieces = len(dict(_entries(text, -(-size // piece_bytes))))
+    pieces = len(_entries(text, -(-size // piece_bytes)))
     return min(pieces * piece_bytes, size), size
 
 
