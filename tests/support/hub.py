@@ -90,6 +90,8 @@ class Hub:
     together: threading.Barrier | None = None
     """Each transfer waits here for the others."""
     bytes_per_s: int | None = None
+    one_port: bool = False
+    """The delivery network is below /cdn, for rules that trust one address."""
     url: str = ""
     cdn_url: str = ""
     served: list[tuple[str, int, int]] = field(default_factory=list)
@@ -122,6 +124,8 @@ class Hub:
         """Serve until the block ends."""
         servers = [_Server((host, port), self, is_cdn=False), _Server((host, 0), self, is_cdn=True)]
         self.url, self.cdn_url = (f"http://{host}:{s.server_address[1]}" for s in servers)
+        if self.one_port:
+            self.cdn_url = f"{self.url}/cdn"
         threads = [threading.Thread(target=s.serve_forever, args=(0.05,)) for s in servers]
         for thread in threads:
             thread.start()
@@ -171,18 +175,20 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path).strip("/")
         headers = self.headers
+        is_cdn = self.server.is_cdn or path.startswith("cdn/")
+        path = path.removeprefix("cdn/")
         self.hub.asked.append(
-            Asked(self.path, headers.get("Authorization"), headers.get("Range"), self.server.is_cdn)
+            Asked(self.path, headers.get("Authorization"), headers.get("Range"), is_cdn)
         )
         for part, answers in self.hub.answers.items():
-            if part in f"{'cdn:' if self.server.is_cdn else ''}{path}" and answers:
+            if part in f"{'cdn:' if is_cdn else ''}{path}" and answers:
                 status, more = answers.pop(0)
                 self._send(status, b"", more)
                 return
         token = (headers.get("Authorization") or "").removeprefix("Bearer ")
         if token and self.hub.known_tokens is not None and token not in self.hub.known_tokens:
             self._send(401, b"", {"X-Error-Message": BAD_TOKEN})
-        elif self.server.is_cdn:
+        elif is_cdn:
             self._cdn(path)
         elif path.startswith(("api/v1/model-versions/", "api/download/models/", "login")):
             self._civitai(path.split("/"), token)

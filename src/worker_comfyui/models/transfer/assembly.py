@@ -24,6 +24,8 @@ class Assembly:
         self._partial = partial
         self._todo = deque(partial.missing())
         self._kept: dict[int, bytearray] = {}
+        self._free: list[bytearray] = []
+        self._in_hand: bytearray | None = None
         self._at = 0
         self._failure: BaseException | None = None
         self._changed = threading.Condition()
@@ -52,7 +54,11 @@ class Assembly:
             if keep:
                 self._kept[index] = buffer
             self._changed.notify_all()
-        return bytearray(len(buffer)) if keep else buffer
+            if not keep:
+                return buffer
+            if self._free:
+                return self._free.pop()
+        return bytearray(len(buffer))
 
     def fail(self, error: BaseException) -> None:
         """End the work; the first reason counts."""
@@ -86,6 +92,9 @@ class Assembly:
             if self._failure:
                 raise self._failure
             kept = self._kept.pop(index, None)
+            if self._in_hand is not None:
+                self._free.append(self._in_hand)
+            self._in_hand = kept
         if kept is not None:
             return memoryview(kept)[: self._partial.length(index)]
         content = self._partial.read(index, spare)

@@ -89,7 +89,7 @@ class Lease:
             if found is not None:
                 if found != seen:
                     seen, since = found, time.monotonic()
-                stale = time.monotonic() - since > self._stale_s or _is_gone(found[0])
+                stale = time.monotonic() - since > self._stale_s or is_gone(found[0])
                 if stale and self._take(_number(found[0]) + 1):
                     self._remove_older()
                     return
@@ -138,7 +138,7 @@ class Lease:
 def is_held(folder: Path, name: str, stale_s: float = STALE_S) -> bool:
     """Tell whether anyone seems to hold a lease now: by the file system's clock."""
     found = [p for p in folder.glob(f"{name}.*") if p.suffix[1:].isdigit()]
-    return any(not _is_gone(path) and age(path, folder) < stale_s for path in found)
+    return any(not is_gone(path) and age(path, folder) < stale_s for path in found)
 
 
 def age(path: Path, folder: Path) -> float:
@@ -184,7 +184,7 @@ def _started(pid: int) -> str:
         return ""
 
 
-def _is_gone(path: Path) -> bool:
+def is_gone(path: Path) -> bool:
     """Tell whether the process that wrote a file is known to be dead."""
     try:
         place, pid, started = json.loads(path.read_text("ascii"))["who"]

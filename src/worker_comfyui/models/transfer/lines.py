@@ -212,8 +212,7 @@ class Line:
         self.close()
         host = parts.hostname or ""
         is_tls = parts.scheme == "https"
-        port = parts.port or (443 if is_tls else 80)
-        sock = self._rules.open(host, port, CONNECT_TIMEOUT_S)
+        sock = self._rules.open(parts, CONNECT_TIMEOUT_S)
         if is_tls:
             sock = _tls().wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
         self._socket = sock
@@ -223,7 +222,7 @@ class Line:
             self._waits_since = time.monotonic()
             sock.do_handshake()
         kind = http.client.HTTPSConnection if is_tls else http.client.HTTPConnection
-        self._connection = kind(host, port)
+        self._connection = kind(parts.netloc)
         self._connection.sock = sock
         # By itself it would connect again without the check.
         self._connection.auto_open = 0

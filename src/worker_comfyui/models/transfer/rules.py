@@ -44,8 +44,8 @@ class Rules:
     Attributes:
         hosts: The hosts that may be named; None: any. Where they redirect to is not restricted by
             name, since their delivery networks change.
-        trusted: Hosts that the operator named, by which name a private address and plain http are
-            allowed.
+        trusted: `host` or `host:port` that the operator named: there a private address and plain
+            http are allowed.
         hub: Where the Hugging Face hub is asked.
         civitai: Where Civitai is asked.
         connect: For hosts that are not trusted.
@@ -71,19 +71,24 @@ class Rules:
             raise Refused(f"{shown(url)} is not a valid URL") from None
         if not host or port == 0 or not host.isascii() or not url.isprintable():
             raise Refused(f"{shown(url)} is not a valid URL")
-        if parts.scheme != "https" and not (parts.scheme == "http" and host in self.trusted):
+        trusted = self._trusts(parts)
+        if parts.scheme != "https" and not (parts.scheme == "http" and trusted):
             raise Refused(f"{shown(url)}: models are fetched by https only")
-        if is_first and self.hosts is not None and host not in self.hosts | self.trusted:
+        if is_first and self.hosts is not None and not trusted and host not in self.hosts:
             raise Refused(
                 f"{shown(url)}: models may be fetched from {', '.join(sorted(self.hosts))} only; "
                 f"the operator can add {host} to MODEL_HOSTS"
             )
         return parts
 
-    def open(self, host: str, port: int, timeout_s: float) -> socket.socket:
-        """Connect to a host that was checked."""
-        connect = connect_anywhere if host in self.trusted else self.connect
-        return connect(host, port, timeout_s)
+    def open(self, parts: SplitResult, timeout_s: float) -> socket.socket:
+        """Connect to an address that was checked."""
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        connect = connect_anywhere if self._trusts(parts) else self.connect
+        return connect(parts.hostname or "", port, timeout_s)
+
+    def _trusts(self, parts: SplitResult) -> bool:
+        return parts.netloc in self.trusted or parts.hostname in self.trusted
 
     def is_hub(self, parts: SplitResult) -> bool:
         """Tell whether this is the hub itself, rather than what it redirects to."""
