@@ -1,118 +1,348 @@
-"""Downloads the files of a model variant, for an image or a network volume.
+"""Downloads models to a folder: those of a variant, or those that a workflow file names.
 
-Resumes, checks size and SHA-256, fetches several at once, and says first what it needs.
+Goes on where it stopped, checks size and SHA-256, fetches several at once, says first what it
+needs, and lets one that fails keep none of the others. What fetches them is the worker's own.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import sys
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
-from huggingface_hub import get_token
-from huggingface_hub.utils.tqdm import disable_progress_bars
-
-from models.hub import STAGING, DownloadError, RemoteFile, fetch, look_up, remove_staging
 from models.variants import LIST, ModelFile, UnknownVariantError, find, load
+from worker_comfyui.models.transfer import sources
+from worker_comfyui.models.transfer.deliver import (
+    LEASES,
+    PARTIAL,
+    Place,
+    Workshop,
+    deliver,
+)
+from worker_comfyui.models.transfer.errors import Refused, TransferError, Unreachable
+from worker_comfyui.models.transfer.fetch import (
+    Caller,
+    Fetched,
+    Means,
+    Wanted,
+    ask,
+    files_of,
+    sha256,
+)
+from worker_comfyui.models.transfer.progress import Progress, size
+from worker_comfyui.models.transfer.remote import Remote
+from worker_comfyui.models.transfer.rules import Rules, Tokens
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 AT_ONCE = 4
-GB = 1_000_000_000
+CONNECTIONS = 4
+"""For each file: there are several at once."""
+PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0)
+"""A build may wait a few minutes for a hub that is away; nobody watches it."""
+STAGING = ".download"
+"""Folder beside the models for what has not been checked yet; what lies there is resumed."""
 
 
-class Shortage(Exception):
+class Failed(Exception):
+    """Some files could not be had; the text names each with its reason."""
+
+
+class Shortage(Failed):
     """Something is missing before anything was downloaded: a token, or room on the disk."""
 
 
-def download(files: Sequence[ModelFile], folder: Path, token: str | None) -> None:
-    """Download the files below `folder`, and print how it goes.
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One file to download.
 
-    Raises:
-        DownloadError: a file cannot be had.
-        Shortage: nothing was downloaded, since a token or room is missing.
+    Attributes:
+        title: What it is called in messages.
+        url: Where it is had, in one of the forms of `sources`.
+        destination: Its path below the folder.
+        sha256: Of its content, if it is known.
+        size: Its bytes, if they are known.
+        remote: What the hub said of it already.
     """
-    _require_token(files, token)
-    remote = [item for file in files for item in look_up(file, token)]
-    for file in files:
-        if file.revision is None and file.sha256 is None:
-            say(f"note: {file.repository} is pinned to no revision: the newest one is taken")
-    total = sum(item.size for item in remote)
-    _require_room(remote, folder)
-    say(f"{len(remote)} files, {gigabytes(total)}, to {folder}")
 
-    disable_progress_bars()
-    finished = threading.Event()
-    watcher = threading.Thread(target=_report, args=(remote, folder, finished), daemon=True)
-    watcher.start()
-    try:
+    title: str
+    url: str
+    destination: str
+    sha256: str | None = None
+    size: int | None = None
+    remote: Remote | None = None
+
+
+class Downloads:
+    """Downloads files below a folder, all with the same means."""
+
+    def __init__(self, folder: Path, tokens: Tokens, environ: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._workshop = Workshop(folder=folder / STAGING)
+        self._tokens = tokens
+        self._hub = environ.get("HF_ENDPOINT", "").rstrip("/") or sources.HUB
+        self._progress: dict[str, Progress] = {}
+        self._stopped = threading.Event()
+
+    def variant(self, files: Sequence[ModelFile]) -> list[Item]:
+        """Look up the files of a variant: whole repositories become their files.
+
+        Raises:
+            Failed: one is not there, or is not the file that the list means.
+            Shortage: a token is missing.
+        """
+        self._require_token(files)
+        for file in files:
+            if file.revision is None and file.sha256 is None:
+                say(f"note: {file.repository} is pinned to no revision: the newest one is taken")
+        found, failures = self._each(self._of_file, files)
+        if failures:
+            raise _failed(failures)
+        return [item for group in found for item in group]
+
+    def run(self, items: Sequence[Item]) -> None:
+        """Download them all, and print how it goes.
+
+        Raises:
+            Failed: some could not be had; the others are there.
+            Shortage: there is no room for them.
+        """
+        known, missed = self._each(self._look_up, items)
+        if any(not isinstance(failure, Unreachable) for failure in missed):
+            raise _failed(missed)  # no other day will change it: better now than in an hour
+        self._require_room(known)
+        total = sum(item.size or 0 for item in known)
+        say(f"{len(known)} files, {size(total)}, to {self._folder}")
+        finished = threading.Event()
+        watcher = threading.Thread(target=self._report, args=(total, finished), daemon=True)
+        watcher.start()
+        try:
+            fetched, failures = self._each(self._fetch, known)
+        finally:
+            self._stopped.set()
+            finished.set()
+            watcher.join()
+        if missed or failures:
+            raise _failed([*missed, *failures])
+        remove_staging(self._folder)
+        there = fetched.count(None)
+        say(f"All {len(known)} files are there and checked; {there} were before.")
+
+    def _each(self, work: Callable[[T], R], items: Sequence[T]) -> tuple[list[R], list[Exception]]:
+        """Do it for all, several at once; one failure leaves the others alone."""
+        results: list[R] = []
+        failures: list[Exception] = []
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            fetched = list(pool.map(lambda item: fetch(item, folder, token), remote))
-    finally:
-        finished.set()
-        watcher.join()
-    remove_staging(folder)
-    say(f"All {len(remote)} files are there and checked; {fetched.count(False)} were before.")
+            running = [pool.submit(work, item) for item in items]
+            try:
+                for future in running:
+                    try:
+                        results.append(future.result())
+                    except (TransferError, OSError) as error:
+                        failures.append(error)
+            except BaseException:  # Ctrl-C
+                self._stopped.set()
+                pool.shutdown(cancel_futures=True)
+                raise
+        return results, failures
+
+    def _means(self, url: str) -> Means:
+        # The person who runs this names the addresses: any of them may be asked.
+        named = {urlsplit(self._hub).netloc, urlsplit(url).netloc}
+        trusted = named - sources.HUB_HOSTS - sources.CIVITAI_HOSTS
+        rules = Rules(tokens=self._tokens, trusted=frozenset(trusted), hub=self._hub)
+        return Means(rules=rules, connections=CONNECTIONS, pauses_s=PAUSES_S)
+
+    def _of_file(self, file: ModelFile) -> list[Item]:
+        if file.path:
+            url = sources.hub_url(file.repository, file.revision or "main", file.path)
+            return [
+                Item(
+                    title=f"{file.repository}: {file.path}",
+                    url=url,
+                    destination=file.destination,
+                    sha256=file.sha256,
+                    size=file.size if file.exact else None,
+                )
+            ]
+        remote = files_of(file.repository, file.revision, self._means(self._hub), self._tick)
+        return [
+            Item(
+                title=f"{file.repository}: {entry.filename}",
+                url=entry.source.url,
+                destination=f"{file.destination}/{entry.filename}",
+                sha256=entry.sha256,
+                size=entry.size,
+                remote=entry,
+            )
+            for entry in remote
+        ]
+
+    def _look_up(self, item: Item) -> Item:
+        if item.remote:
+            return item
+        source = sources.source(item.url, self._hub)
+        remote = ask(source, self._means(item.url), self._tick)
+        _agree(item, remote)
+        return replace(item, remote=remote, size=remote.size, sha256=item.sha256 or remote.sha256)
+
+    def _fetch(self, item: Item) -> Fetched | None:
+        path = self._folder / item.destination
+        wanted = Wanted(
+            source=sources.source(item.url, self._hub),
+            name=item.title,
+            sha256=item.sha256,
+            bytes=item.size,
+            remote=item.remote,
+        )
+        place = Place(path=path, is_there=lambda: _is_right(path, item))
+        fetched = deliver(
+            wanted, place, self._workshop, self._means(item.url), Caller(self._tick, self._note)
+        )
+        if fetched and not item.sha256:
+            say(f"note: {item.destination} has the SHA-256 {fetched.sha256}")
+        return fetched
+
+    def _tick(self) -> None:
+        if self._stopped.is_set():
+            raise KeyboardInterrupt
+
+    def _note(self, progress: Progress) -> None:
+        self._progress[progress.name] = progress
+
+    def _require_token(self, files: Sequence[ModelFile]) -> None:
+        gated = sorted({file.repository for file in files if file.gated})
+        if gated and not self._tokens.hub:
+            pages = " and ".join(f"{sources.HUB}/{repository}" for repository in gated)
+            raise Shortage(
+                f"{' and '.join(gated)} can be read with a token only: accept the terms at "
+                f"{pages}, make a read token at {sources.HUB}/settings/tokens, and set HF_TOKEN "
+                "(for an image: the build secret HF_TOKEN, see docs/deployment.md)"
+            )
+
+    def _require_room(self, items: Sequence[Item]) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        there = [self._folder / item.destination for item in items]
+        staged = (self._folder / STAGING).rglob("*")
+        missing = sum(item.size or 0 for item in items) - sum(map(_on_disk, [*there, *staged]))
+        free = shutil.disk_usage(self._folder).free
+        if missing > free:
+            raise Shortage(
+                f"{self._folder} has {size(free)} free, but {size(missing)} are missing: make "
+                "room, or choose another folder"
+            )
+
+    def _report(self, total: int, finished: threading.Event) -> None:
+        """Print the progress: one line that is rewritten on a terminal, else one now and then."""
+        terminal = sys.stderr.isatty()
+        while not finished.wait(1 if terminal else 15):
+            line = _line(list(self._progress.values()), total)
+            sys.stderr.write(f"\r{line:<70}" if terminal else f"{line}\n")
+            sys.stderr.flush()
+        if terminal:
+            sys.stderr.write("\r" + " " * 70 + "\r")
 
 
-def _require_token(files: Sequence[ModelFile], token: str | None) -> None:
-    gated = sorted({file.repository for file in files if file.gated})
-    if gated and not token:
-        pages = " and ".join(f"https://huggingface.co/{repository}" for repository in gated)
-        raise Shortage(
-            f"{' and '.join(gated)} can be read with a token only: accept the terms at {pages}, "
-            "make a read token at https://huggingface.co/settings/tokens, and set HF_TOKEN "
-            "(for an image: the build secret HF_TOKEN, see docs/deployment.md)"
+def _failed(failures: Sequence[Exception]) -> Failed:
+    again = "; run it again to go on"
+    said = (f"{f}{again if isinstance(f, (Unreachable, OSError)) else ''}" for f in failures)
+    return Failed("\n".join(dict.fromkeys(said)))
+
+
+def _line(running: Sequence[Progress], total: int) -> str:
+    done = sum(progress.done for progress in running)
+    rate = sum(progress.bytes_per_s for progress in running)
+    left = f", {(total - done) / rate / 60:.0f} min left" if rate > 1 and done < total else ""
+    return f"{size(done)} of {size(total)}, {rate / 1e6:.0f} MB/s{left}"
+
+
+def _agree(item: Item, remote: Remote) -> None:
+    advice = (
+        "the file was replaced, or the list is wrong; compare them, then correct the list "
+        "(src/models/variants.json)"
+    )
+    if item.size and remote.size not in {None, item.size}:
+        raise Refused(f"{item.title} has {remote.size} bytes there, {item.size} here: {advice}")
+    if item.sha256 and remote.sha256 not in {None, item.sha256}:
+        raise Refused(
+            f"{item.title} has the SHA-256 {remote.sha256} there, {item.sha256} here: {advice}"
         )
 
 
-def _require_room(files: Sequence[RemoteFile], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    missing = sum(file.size for file in files) - _on_disk(files, folder)
-    free = shutil.disk_usage(folder).free
-    if missing > free:
-        raise Shortage(
-            f"{folder} has {gigabytes(free)} free, but {gigabytes(missing)} are missing: "
-            "make room, or choose another folder"
-        )
+def _is_right(path: Path, item: Item) -> bool:
+    if not path.is_file() or (item.size and path.stat().st_size != item.size):
+        return False
+    return not item.sha256 or sha256(path) == item.sha256
 
 
-def _on_disk(files: Sequence[RemoteFile], folder: Path) -> int:
-    finished = (folder / file.destination for file in files)
-    staged = (folder / STAGING).rglob("*") if (folder / STAGING).is_dir() else ()
-    return sum(_size(path) for path in [*finished, *staged])
-
-
-def _size(path: Path) -> int:
+def _on_disk(path: Path) -> int:
     try:
-        return path.stat().st_size if path.is_file() else 0
-    except FileNotFoundError:  # it was just moved to its place
+        return path.stat().st_blocks * 512 if path.is_file() else 0
+    except OSError:  # it was just moved to its place
         return 0
 
 
-def _report(files: Sequence[RemoteFile], folder: Path, finished: threading.Event) -> None:
-    """Print the progress: one line that is rewritten on a terminal, else a line now and then."""
-    terminal = sys.stderr.isatty()
-    total = sum(file.size for file in files)
-    start, began_with = time.monotonic(), _on_disk(files, folder)
-    while not finished.wait(1 if terminal else 15):
-        done = min(_on_disk(files, folder), total)
-        rate = (done - began_with) / (time.monotonic() - start)
-        left = f", {(total - done) / rate / 60:.0f} min left" if rate > 0 and done < total else ""
-        line = f"{gigabytes(done)} of {gigabytes(total)}, {rate / 1e6:.0f} MB/s{left}"
-        sys.stderr.write(f"\r{line:<60}" if terminal else f"{line}\n")
-        sys.stderr.flush()
-    if terminal:
-        sys.stderr.write("\r" + " " * 60 + "\r")
+def remove_staging(folder: Path) -> None:
+    """Remove what the downloads needed, unless others are at work there."""
+    staging = folder / STAGING
+    for path in (staging / LEASES, staging / PARTIAL, staging):
+        try:
+            path.rmdir()
+        except OSError:  # it is not empty
+            return
 
 
-def gigabytes(size: int) -> str:
-    """Write a size in bytes for people."""
-    return f"{size / GB:.1f} GB" if size >= GB / 10 else f"{size / 1e6:.1f} MB"
+def of_workflow(document: Any) -> list[Item]:
+    """List what a workflow file, or a request, says of where its models can be had.
+
+    Raises:
+        Failed: what a request says cannot be used.
+    """
+    # Imported here: the build of an image needs none of it, and copies none of it.
+    from worker_comfyui.models import catalogue, loaders  # noqa: PLC0415
+
+    problems: list[dict[str, Any]] = []
+    sent = document.get("input", document) if isinstance(document, dict) else {}
+    workflow = sent.get("workflow", sent) if isinstance(sent, dict) else {}
+    entries = catalogue.of_workflow(workflow)
+    if isinstance(sent, dict) and "models" in sent and isinstance(sent["models"], list):
+        request = catalogue.Origin.REQUEST
+        entries = catalogue.parse(sent["models"], "input.models", request, problems) + entries
+    if problems:
+        raise Failed("\n".join(f"{p['path']} {p['message']}" for p in problems))
+    found: dict[str, Item] = {}
+    for entry in entries:
+        place = f"{entry.folder}/{entry.name}"
+        item = Item(
+            title=place,
+            url=entry.url,
+            destination=place,
+            sha256=entry.sha256,
+            size=entry.bytes,
+        )
+        found.setdefault(place, item)
+    known = {entry.name for entry in entries}
+    nodes = workflow if isinstance(workflow, dict) else {}
+    api = {k: v for k, v in nodes.items() if isinstance(v, dict)}
+    for named in loaders.named(api):
+        folder = loaders.FOLDERS.get(named.class_type, {}).get(named.input)
+        if named.is_url and folder:
+            place = f"{folder}/{sources.source(named.value).name}"
+            found.setdefault(place, Item(title=place, url=named.value, destination=place))
+        elif not named.is_url and Path(named.value).name not in {Path(n).name for n in known}:
+            say(f"note: node {named.node_id} names {named.value}, and nobody says where it is had")
+    return list(found.values())
 
 
 def say(text: str) -> None:
@@ -120,15 +350,35 @@ def say(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
+def tokens(environ: Mapping[str, str]) -> Tokens:
+    """Find the tokens: in the environment, or where `hf auth login` writes it."""
+    hub = environ.get("HF_TOKEN") or environ.get("HUGGINGFACE_ACCESS_TOKEN")
+    if not hub:
+        cache = environ.get("XDG_CACHE_HOME") or "~/.cache"
+        home = environ.get("HF_HOME") or f"{cache}/huggingface"
+        path = Path(environ.get("HF_TOKEN_PATH") or f"{home}/token").expanduser()
+        with suppress(OSError, UnicodeError):
+            hub = path.read_text(encoding="utf-8")
+    return Tokens(hub=(hub or "").strip() or None, civitai=environ.get("CIVITAI_TOKEN") or None)
+
+
+def arguments_of(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="download-models",
-        description="Download the models of a variant to a folder such as a network volume's.",
-        epilog="A token for gated models comes from HF_TOKEN, HUGGINGFACE_ACCESS_TOKEN or "
-        "`hf auth login`. Run it again after a failure: it goes on where it stopped.",
+        description="Download the models of a variant, or those that a workflow file names, to a "
+        "folder such as a network volume's.",
+        epilog="Tokens come from HF_TOKEN, HUGGINGFACE_ACCESS_TOKEN or `hf auth login`, and from "
+        "CIVITAI_TOKEN. Run it again after a failure: it goes on where it stopped.",
     )
-    parser.add_argument("variant", metavar="VARIANT", help=", ".join(load()))
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("variant", metavar="VARIANT", nargs="?", help=", ".join(load()))
+    what.add_argument(
+        "--workflow",
+        type=Path,
+        metavar="FILE",
+        help="a file that ComfyUI's editor saved, or a request: what it says of its models",
+    )
     parser.add_argument(
         "--to",
         type=Path,
@@ -139,24 +389,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--list", type=Path, default=LIST, metavar="FILE", help="another list of variants"
     )
-    chosen = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    chosen = arguments_of(arguments)
+    downloads = Downloads(chosen.to, tokens(os.environ), os.environ)
     try:
-        variant = find(chosen.variant, load(chosen.list))
-        files = [ModelFile.from_json(file) for file in variant.get("files", [])]
-        if not files:
-            say(f"{chosen.variant} has no models of its own: nothing to download.")
-            return 0
-        say(f"{chosen.variant}: {variant['title']}. Licence: {variant['licence']}")
-        token = os.environ.get("HUGGINGFACE_ACCESS_TOKEN") or get_token()
-        download(files, chosen.to, token)
-    except (UnknownVariantError, DownloadError, Shortage) as error:
-        say(f"error: {error}")
+        for line in _run(chosen, downloads):
+            say(line)
+    except (UnknownVariantError, Failed, TransferError, OSError) as error:
+        say("\n".join(f"error: {line}" for line in str(error).splitlines()))
         return 1
     except KeyboardInterrupt:
         say("\nStopped. Run it again to go on where it stopped.")
         return 130
-    say(f"Next: a request that uses them: test_resources/workflows/{variant['workflow']}")
     return 0
+
+
+def _run(chosen: argparse.Namespace, downloads: Downloads) -> Iterable[str]:
+    if chosen.workflow:
+        yield from _workflow(chosen.workflow, downloads)
+    else:
+        yield from _variant(find(chosen.variant, load(chosen.list)), chosen.variant, downloads)
+
+
+def _workflow(path: Path, downloads: Downloads) -> Iterator[str]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise Failed(f"{path} is no JSON: {error}") from error
+    items = of_workflow(document)
+    if items:
+        downloads.run(items)
+    else:
+        yield f"{path} does not say where any model can be had: nothing to download."
+
+
+def _variant(variant: Mapping[str, Any], name: str, downloads: Downloads) -> Iterator[str]:
+    files = [ModelFile.from_json(file) for file in variant.get("files", [])]
+    if not files:
+        yield f"{name} has no models of its own: nothing to download."
+        return
+    yield f"{name}: {variant['title']}. Licence: {variant['licence']}"
+    downloads.run(downloads.variant(files))
+    yield f"Next: a request that uses them: test_resources/workflows/{variant['workflow']}"
 
 
 if __name__ == "__main__":

@@ -25,13 +25,13 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "job_run",
         "delivery",
         "bucket execution inputs progress rejection",
-        "comfyui.supervisor images node_problems request tracking workflow workspace",
+        "comfyui.supervisor images models node_problems request tracking workflow workspace",
         "comfyui.client comfyui.command comfyui.process download job logs s3 turn volume",
         "comfyui.diagnosis comfyui.events comfyui.launch config outcome outputs stop",
         "bucket_location errors image_metadata media_types redaction strict",
     )
 )
-PACKAGES = ("volume",)
+PACKAGES = ("models", "volume")
 """Packages that count as one module: what is inside them may import each other."""
 
 COMFYUI_S_OWN = frozenset(

@@ -77,6 +77,8 @@ class Hub:
     """Statuses and headers that are answered in turn, by a part of the path, before it behaves."""
     stalls: dict[str, int] = field(default_factory=dict)
     """Files whose next transfers, so many, send nothing for a long time."""
+    refuse_after: dict[str, int] = field(default_factory=dict)
+    """Files of which no more is given once so many bytes have gone out."""
     pages: set[str] = field(default_factory=set)
     """Files in whose place a web page comes."""
     without_ranges: set[str] = field(default_factory=set)
@@ -114,6 +116,10 @@ class Hub:
         while self.at_once and time.monotonic() < deadline:
             time.sleep(0.01)  # the client may know it before the server does
         return self.sent_so_far(path)
+
+    def all_sent(self) -> int:
+        """Count the bytes of all files that went out."""
+        return sum(self.sent(path) for path in {name for name, _, _ in list(self.served)})
 
     def sent_so_far(self, path: str) -> int:
         """Count those of finished transfers, while others go on."""
@@ -259,10 +265,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _cdn(self, key: str) -> None:
         path = self.hub.folder / key
         signature = parse_qs(urlsplit(self.path).query).get("X-Amz-Signature", [""])[0]
-        if self.headers.get("Authorization"):
+        if self.headers.get("Authorization") and not self.hub.one_port:
             self._send(400, b"<Error>Missing x-amz-content-sha256</Error>", {})
         elif self.hub.links.get(signature, 0) <= 0:
             self._send(403, b"<Error>AccessDenied</Error>", {"Content-Type": "application/xml"})
+        elif 0 < self.hub.refuse_after.get(key, 0) <= self.hub.sent_so_far(key):
+            self._send(503, b"", {})
         elif key in self.hub.pages:
             self._send(200, PAGE, {"Content-Type": "text/html; charset=utf-8"})
         else:

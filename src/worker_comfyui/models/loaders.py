@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from worker_comfyui.models.transfer.content import MODELS
 from worker_comfyui.models.transfer.sources import is_source
 
-ENDINGS = frozenset(
-    {".safetensors", ".sft", ".gguf", ".ckpt", ".pt", ".pt2", ".bin", ".pth", ".pkl", ".onnx"}
-)
 MAX_FOUND = 500
 
 _CLIP = {f"clip_name{number}": "text_encoders" for number in ("", 1, 2, 3, 4)}
@@ -119,8 +117,8 @@ def is_model(value: str, class_type: str, name: str) -> bool:
     """
     if is_source(value):
         known = name in FOLDERS.get(class_type, ())
-        return known or value.startswith(("hf://", "civitai://")) or _ending(value) in ENDINGS
-    return len(value) <= 500 and "\n" not in value and _ending(value) in ENDINGS
+        return known or value.startswith(("hf://", "civitai://")) or _ending(value) in MODELS
+    return len(value) <= 500 and "\n" not in value and _ending(value) in MODELS
 
 
 def _ending(value: str) -> str:

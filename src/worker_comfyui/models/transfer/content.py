@@ -15,6 +15,8 @@ SAFETENSORS = frozenset({".safetensors", ".sft"})
 GGUF = frozenset({".gguf"})
 SAFE = SAFETENSORS | GGUF
 """Endings of formats that hold numbers alone; pickles can run code when they are loaded."""
+MODELS = SAFE | {".ckpt", ".pt", ".pt2", ".bin", ".pth", ".pkl", ".onnx"}
+"""Endings of models; what else lies in a repository may look like anything."""
 MAX_HEADER_BYTES = 32 << 20
 """Real ones have up to a few MB."""
 HEAD_BYTES = 64
@@ -49,9 +51,9 @@ def check_head(head: bytes, size: int | None, name: str, *, safe_only: bool) -> 
     Raises:
         Damaged: it is no model file.
     """
-    if problem := _stranger(head):
-        raise Damaged(f"{name} is {problem}")
     ending = PurePosixPath(name).suffix.lower()
+    if (safe_only or ending in MODELS) and (problem := _stranger(head)):
+        raise Damaged(f"{name} is {problem}")
     if ending in SAFETENSORS:
         _check_length(head, size, name)
     elif ending in GGUF:

@@ -25,7 +25,7 @@ from worker_comfyui.models.transfer.errors import (
 from worker_comfyui.models.transfer.lines import SLICE_BYTES, STALL_S, Line, Watch, run
 from worker_comfyui.models.transfer.partial import PIECE_BYTES, Partial, remove
 from worker_comfyui.models.transfer.progress import Meter, Progress, size
-from worker_comfyui.models.transfer.remote import Remote, look_up
+from worker_comfyui.models.transfer.remote import Remote, list_repository, look_up
 from worker_comfyui.models.transfer.requests import PAUSES_S, Patience, follow
 from worker_comfyui.models.transfer.rules import Rules
 from worker_comfyui.models.transfer.sources import Source, shown
@@ -151,6 +151,38 @@ def ask(source: Source, means: Means, tick: Callable[[], None]) -> Remote:
     return run(work, watch, tick)
 
 
+def files_of(
+    repository: str, revision: str | None, means: Means, tick: Callable[[], None]
+) -> list[Remote]:
+    """List the files of a repository of the hub.
+
+    Raises:
+        TransferError: it cannot be had.
+    """
+    watch = Watch(stall_s=means.stall_s)
+
+    def work() -> list[Remote]:
+        with Line(watch, means.rules) as line:
+            patience = Patience(watch, means.pauses_s)
+            return list_repository(line, repository, revision, means.rules, patience)
+
+    return run(work, watch, tick)
+
+
+def sha256(path: Path, tick: Callable[[], None] = lambda: None) -> str:
+    """Hash a file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+            tick()
+    return digest.hexdigest()
+
+
 class _Transfer:
     def __init__(
         self, wanted: Wanted, staging: Path, means: Means, watch: Watch, meter: Meter
@@ -187,6 +219,10 @@ class _Transfer:
             return look_up(line, self._wanted.source, self._means.rules, patience)
 
     def _once(self, remote: Remote, folder: Path) -> Fetched:
+        if remote.size == 0:  # no part of it can be asked for
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "whole").touch()
+            return self._fetched(remote, folder / "whole", 0, hashlib.sha256().hexdigest())
         if remote.size is None or not remote.has_ranges:
             return self._stream(remote, folder)
         with Partial(folder, remote.size, self._means.piece_bytes) as partial:
@@ -414,8 +450,6 @@ def _agree(wanted: Wanted, remote: Remote) -> None:
         )
     if wanted.max_bytes and remote.size > wanted.max_bytes:
         raise _too_large(wanted, remote.size)
-    if remote.size == 0:
-        raise Damaged(f"{name} is empty at {shown(remote.source.url)}")
 
 
 def _too_large(wanted: Wanted, length: int) -> NoRoom:

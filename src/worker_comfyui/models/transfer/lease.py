@@ -111,6 +111,9 @@ class Lease:
                 file.write(json.dumps({"who": me(), "id": uuid.uuid4().hex}))
         except FileExistsError:
             return False
+        except FileNotFoundError:  # somebody tidied up
+            self._folder.mkdir(parents=True, exist_ok=True)
+            return False
         self._held, self._heart = path, Heartbeat(path, beat_s=self._beat_s)
         return True
 
@@ -128,9 +131,13 @@ class Lease:
 
     def _files(self) -> list[Path]:
         prefix = f"{self._name}."
+        try:
+            names = os.listdir(self._folder)  # noqa: PTH208 - names are enough
+        except FileNotFoundError:
+            return []
         return [
             self._folder / name
-            for name in os.listdir(self._folder)  # noqa: PTH208 - names are enough
+            for name in names
             if name.startswith(prefix) and name[len(prefix) :].isdigit()
         ]
 
