@@ -88,7 +88,7 @@ class Store:
         self.index = Index(location.root / "index")
         self._workshop = workshop or Workshop(folder=location.root)
         self._volume = volume
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
 
     def use(self) -> Use:
         """Begin to use models: none of them is deleted before it is closed."""
@@ -275,11 +275,11 @@ class Store:
         Raises:
             NoRoom: those in use are too many.
         """
-        if self._max_bytes is None:
+        if self.max_bytes is None:
             return
         self.remove_old_partials()
         records = sorted(self.index.all(), key=self.index.used_at)
-        over = sum(r.bytes for r in records) + self.partial_bytes() + needed - self._max_bytes
+        over = sum(r.bytes for r in records) + self.partial_bytes() + needed - self.max_bytes
         used = in_use(self.location.root / "uses") if over > 0 else set()
         for record in records:
             if over <= 0:
@@ -291,7 +291,7 @@ class Store:
         if over > 0:
             raise NoRoom(
                 f"{size(needed)} more are needed, and fetched models may take "
-                f"{size(self._max_bytes)} together (MODEL_CACHE_GB), of which too much is in use: "
+                f"{size(self.max_bytes)} together (MODEL_CACHE_GB), of which too much is in use: "
                 "raise it, or delete models"
             )
 
