@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import re
+import ssl
 import sys
 import threading
 import time
@@ -92,6 +93,7 @@ class Hub:
     together: threading.Barrier | None = None
     """Each transfer waits here for the others."""
     bytes_per_s: int | None = None
+    tls: ssl.SSLContext | None = None
     one_port: bool = False
     """The delivery network is below /cdn, for rules that trust one address."""
     url: str = ""
@@ -129,7 +131,11 @@ class Hub:
     def running(self, host: str = "127.0.0.1", port: int = 0) -> Iterator[Hub]:
         """Serve until the block ends."""
         servers = [_Server((host, port), self, is_cdn=False), _Server((host, 0), self, is_cdn=True)]
-        self.url, self.cdn_url = (f"http://{host}:{s.server_address[1]}" for s in servers)
+        if self.tls:
+            for server in servers:
+                server.socket = self.tls.wrap_socket(server.socket, server_side=True)
+        scheme = "https" if self.tls else "http"
+        self.url, self.cdn_url = (f"{scheme}://{host}:{s.server_address[1]}" for s in servers)
         if self.one_port:
             self.cdn_url = f"{self.url}/cdn"
         threads = [threading.Thread(target=s.serve_forever, args=(0.05,)) for s in servers]
@@ -340,6 +346,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_file(self, file: int, start: int, count: int) -> int:
         done = 0
+        if isinstance(self.connection, ssl.SSLSocket):
+            self.connection.sendall(os.pread(file, count, start))
+            return count
         while done < count:
             sent = os.sendfile(self.connection.fileno(), file, start + done, count - done)
             if not sent:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import ipaddress
+import json
+import os
+import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from tests.support.hub import Hub, safetensors
 from tests.support.transfers import PIECE, at_civitai, caller, get, means, wanted
@@ -23,6 +35,7 @@ from worker_comfyui.models.transfer.fetch import fetch
 from worker_comfyui.models.transfer.progress import Progress
 from worker_comfyui.models.transfer.rules import Tokens
 
+ROOT = Path(__file__).parents[3]
 KEY = "a/b/m.safetensors"
 URL = f"hf://{KEY}"
 CONTENT = safetensors(20 * PIECE + 1234)
@@ -432,3 +445,82 @@ def test_every_error_is_one_that_callers_know(hub: Hub, tmp_path: Path) -> None:
     hub.elsewhere[KEY] = f"{hub.url}/a/b/resolve/main/m.safetensors"
     with pytest.raises(TransferError, match="redirects more than 8 times"):
         get(hub, tmp_path, URL)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Make a certificate for 127.0.0.1 with its key in the same file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "hub")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path / "certificate.pem"
+    plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(made.public_bytes(Encoding.PEM) + plain)
+    return path
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+def test_tls_is_spoken_with_those_whose_certificate_is_valid(
+    tmp_path: Path, certificate: Path, monkeypatch: pytest.MonkeyPatch, is_trusted: bool
+) -> None:
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    served.load_cert_chain(certificate)
+    trusting = ssl.create_default_context()
+    if is_trusted:
+        trusting.load_verify_locations(certificate)
+    monkeypatch.setattr("worker_comfyui.models.transfer.lines._tls", lambda: trusting)
+    with Hub(folder=tmp_path / "hub", tls=served).running() as hub:
+        hub.add(KEY, CONTENT)
+        if is_trusted:
+            assert get(hub, tmp_path / "staging", URL).path.read_bytes() == CONTENT
+        else:
+            with pytest.raises(Refused, match="has no valid certificate: self-signed certificate"):
+                get(hub, tmp_path / "staging", URL)
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+from tests.support.hub import Hub
+from tests.support.transfers import PIECE, caller, means, wanted
+from worker_comfyui.models.transfer.fetch import fetch
+from worker_comfyui.models.transfer.partial import PIECE_BYTES
+hub = Hub(folder=Path("/nowhere"), url=sys.argv[1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+fetched = fetch(
+    wanted(hub, "hf://a/b/m.safetensors"), Path(sys.argv[2]),
+    means(hub, piece_bytes=PIECE_BYTES), caller()
+)
+print(fetched.size, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_memory_does_not_grow_with_the_file(hub: Hub, tmp_path: Path) -> None:
+    size = 1_000_000_000
+    header = json.dumps({"t": {"dtype": "U8", "shape": [1], "data_offsets": [0, size - 500]}})
+    head = (492).to_bytes(8, "little") + header.ljust(492).encode()
+    path = tmp_path / "hub" / KEY
+    path.parent.mkdir(parents=True)
+    with path.open("wb") as file:
+        file.write(head)
+        file.truncate(size)  # a hole: the hub's side of it takes no disk
+    ran = subprocess.run(
+        [sys.executable, "-c", MEMORY, hub.url, str(tmp_path / "staging")],
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    got, kilobytes = map(int, ran.stdout.split())
+    assert got == size
+    # Eight connections with a piece of 8 MB each, and a few pieces that wait for the hash.
+    assert kilobytes < 200_000
