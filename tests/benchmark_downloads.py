@@ -39,7 +39,8 @@ with Hub(folder=Path(sys.argv[1])).running() as hub:
 OWN = """
 import sys
 from pathlib import Path
-from worker_comfyui.models.transfer.fetch import Caller, Means, Wanted, fetch
+from worker_comfyui.models.transfer.fetch import fetch
+from worker_comfyui.models.transfer.terms import Caller, Means, Wanted
 from worker_comfyui.models.transfer.rules import Rules
 from worker_comfyui.models.transfer.sources import source
 url, folder, checks = sys.argv[1:]

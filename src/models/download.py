@@ -30,18 +30,11 @@ from worker_comfyui.models.transfer.deliver import (
     deliver,
 )
 from worker_comfyui.models.transfer.errors import Refused, TransferError, Unreachable
-from worker_comfyui.models.transfer.fetch import (
-    Caller,
-    Fetched,
-    Means,
-    Wanted,
-    ask,
-    files_of,
-    sha256,
-)
+from worker_comfyui.models.transfer.fetch import ask, files_of, sha256
 from worker_comfyui.models.transfer.progress import Progress, size
 from worker_comfyui.models.transfer.remote import Remote
 from worker_comfyui.models.transfer.rules import Rules, Tokens
+from worker_comfyui.models.transfer.terms import Caller, Fetched, Means, Wanted
 
 T = TypeVar("T")
 R = TypeVar("R")

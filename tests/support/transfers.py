@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.hub import Hub
-from worker_comfyui.models.transfer.fetch import Caller, Fetched, Means, Wanted, fetch
+from worker_comfyui.models.transfer.fetch import fetch
 from worker_comfyui.models.transfer.progress import Progress
 from worker_comfyui.models.transfer.rules import Rules, Tokens
 from worker_comfyui.models.transfer.sources import source
+from worker_comfyui.models.transfer.terms import Caller, Fetched, Means, Wanted
 
 QUICK = (0.01, 0.01, 0.01)
 """Pauses between attempts; there are four of them in all."""

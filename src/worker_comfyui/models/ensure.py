@@ -21,9 +21,10 @@ from worker_comfyui.models.loaders import Named
 from worker_comfyui.models.policy import Policy
 from worker_comfyui.models.store import Kept, Store
 from worker_comfyui.models.transfer.errors import Ended, Refused, TransferError
-from worker_comfyui.models.transfer.fetch import Caller, Means, ask
+from worker_comfyui.models.transfer.fetch import ask
 from worker_comfyui.models.transfer.progress import Progress
 from worker_comfyui.models.transfer.sources import Source
+from worker_comfyui.models.transfer.terms import Caller, Means
 from worker_comfyui.models.uses import Use
 
 FILES_AT_ONCE = 2

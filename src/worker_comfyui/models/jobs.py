@@ -22,8 +22,9 @@ from worker_comfyui.models.index import Record
 from worker_comfyui.models.policy import Policy
 from worker_comfyui.models.store import Kept, Store
 from worker_comfyui.models.transfer.errors import TransferError
-from worker_comfyui.models.transfer.fetch import Caller, sha256
+from worker_comfyui.models.transfer.fetch import sha256
 from worker_comfyui.models.transfer.progress import size
+from worker_comfyui.models.transfer.terms import Caller
 
 ACTIONS = ("list", "usage", "verify", "fetch", "delete")
 FIELDS = {"verify": "names", "delete": "names", "fetch": "entries"}

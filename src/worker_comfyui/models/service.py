@@ -14,9 +14,9 @@ from worker_comfyui.models.ensure import Comfy, Ensured, Surroundings
 from worker_comfyui.models.policy import Policy
 from worker_comfyui.models.reach import connect_public
 from worker_comfyui.models.store import Store
-from worker_comfyui.models.transfer.fetch import Caller
 from worker_comfyui.models.transfer.progress import Progress
 from worker_comfyui.models.transfer.rules import Connect
+from worker_comfyui.models.transfer.terms import Caller
 from worker_comfyui.volume import fetched
 
 GB = 1_000_000_000

@@ -24,11 +24,12 @@ from worker_comfyui.models.policy import Policy
 from worker_comfyui.models.transfer import content, lease
 from worker_comfyui.models.transfer.deliver import Place, Workshop, deliver
 from worker_comfyui.models.transfer.errors import NoRoom, TransferError
-from worker_comfyui.models.transfer.fetch import Caller, Fetched, Means, Wanted, ask
+from worker_comfyui.models.transfer.fetch import ask
 from worker_comfyui.models.transfer.partial import done_on_disk
 from worker_comfyui.models.transfer.progress import size
 from worker_comfyui.models.transfer.remote import Remote
 from worker_comfyui.models.transfer.sources import Source, shown
+from worker_comfyui.models.transfer.terms import Caller, Fetched, Means, Wanted
 from worker_comfyui.models.uses import Use, in_use
 from worker_comfyui.volume.fetched import Location
 

@@ -20,8 +20,9 @@ class Spoiled(Exception):
 class Assembly:
     """The work that is left for one file, shared by the threads that fetch its pieces."""
 
-    def __init__(self, partial: Partial) -> None:
+    def __init__(self, partial: Partial, workers: int) -> None:
         self._partial = partial
+        self._workers = workers
         self._todo = deque(partial.missing())
         self._kept: dict[int, bytearray] = {}
         self._free: list[bytearray] = []
@@ -31,15 +32,21 @@ class Assembly:
         self._changed = threading.Condition()
         self._pending = set(self._todo)
 
-    @property
-    def left(self) -> int:
-        """How many pieces are still to be fetched."""
-        return len(self._todo)
-
     def claim(self) -> int | None:
-        """Take the next piece; None when there is none left, or it is all over."""
+        """Take the next piece; None when all are there, or it is all over."""
         with self._changed:
+            while self._pending and not self._todo and not self._failure:
+                self._changed.wait()  # a piece in another's hands may be given back
             return self._todo.popleft() if self._todo and not self._failure else None
+
+    def give_up(self, index: int, error: BaseException) -> None:
+        """Leave a piece to the others; the last one's reason ends the work."""
+        with self._changed:
+            self._workers -= 1
+            self._todo.appendleft(index)
+            if not self._workers:
+                self._failure = self._failure or error
+            self._changed.notify_all()
 
     def put(self, index: int, buffer: bytearray) -> bytearray:
         """Write a piece, and return a buffer for the next one.

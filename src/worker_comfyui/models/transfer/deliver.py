@@ -11,10 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from worker_comfyui.models.transfer.fetch import REPORT_S, Caller, Fetched, Means, Wanted, fetch
+from worker_comfyui.models.transfer.fetch import REPORT_S, fetch
 from worker_comfyui.models.transfer.lease import BEAT_S, STALE_S, Lease
 from worker_comfyui.models.transfer.partial import done_on_disk
 from worker_comfyui.models.transfer.progress import Progress
+from worker_comfyui.models.transfer.terms import Caller, Fetched, Means, Wanted
 
 PARTIAL = "partial"
 LEASES = "leases"

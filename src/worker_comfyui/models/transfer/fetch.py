@@ -4,110 +4,28 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import http.client
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from worker_comfyui.models.transfer import content
-from worker_comfyui.models.transfer.assembly import Assembly, Spoiled
-from worker_comfyui.models.transfer.errors import (
-    Damaged,
-    NoRoom,
-    Refused,
-    Transient,
-    Unreachable,
-)
-from worker_comfyui.models.transfer.lines import SLICE_BYTES, STALL_S, Line, Watch, run
-from worker_comfyui.models.transfer.partial import PIECE_BYTES, Partial, remove
-from worker_comfyui.models.transfer.progress import Meter, Progress, size
+from worker_comfyui.models.transfer.assembly import Spoiled
+from worker_comfyui.models.transfer.errors import Damaged, NoRoom, Transient, Unreachable
+from worker_comfyui.models.transfer.lines import SLICE_BYTES, Line, Watch, run
+from worker_comfyui.models.transfer.partial import Partial, remove
+from worker_comfyui.models.transfer.progress import Meter, size
+from worker_comfyui.models.transfer.ranges import Ranges
 from worker_comfyui.models.transfer.remote import Remote, list_repository, look_up
-from worker_comfyui.models.transfer.requests import PAUSES_S, Patience, follow
-from worker_comfyui.models.transfer.rules import Rules
+from worker_comfyui.models.transfer.requests import Patience, follow, read
 from worker_comfyui.models.transfer.sources import Source, shown
+from worker_comfyui.models.transfer.terms import Caller, Fetched, Means, Wanted
 
 REPORT_S = 1.0
 RESTARTS = 3
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """A network volume's limit shows as EDQUOT, and only when it is reached."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """A file that is to be fetched.
-
-    Attributes:
-        source: Where it is had.
-        name: What it will be called; its ending says what it must be.
-        sha256: What it must have, where that is known.
-        bytes: How long it must be, where that is known.
-        max_bytes: How long it may be.
-        safe_only: Whether only formats that cannot run code are taken.
-        remote: What the other side said of it already.
-    """
-
-    source: Source
-    name: str
-    sha256: str | None = None
-    bytes: int | None = None
-    max_bytes: int | None = None
-    safe_only: bool = False
-    remote: Remote | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fetched:
-    """A whole file, checked.
-
-    Attributes:
-        path: Where it lies: in a folder of its own, to be moved away and removed.
-        size: Its bytes.
-        sha256: Of its content.
-        received: Bytes that came over the network this time.
-        identity: What it is called wherever it is asked for.
-    """
-
-    path: Path
-    size: int
-    sha256: str
-    received: int
-    identity: str
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who waits for a transfer.
-
-    Attributes:
-        tick: Called often; what it raises ends the transfer at once, and what came is kept.
-        report: Called about once a second.
-    """
-
-    tick: Callable[[], None]
-    report: Callable[[Progress], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Means:
-    """How a transfer is made, the same for all of a process.
-
-    Attributes:
-        rules: Whom it may ask.
-        connections: At most so many at once; the source may allow fewer.
-        pauses_s: Between attempts in a row of which none brought a byte.
-        stall_s: After so long without a byte a connection is made anew.
-        piece_bytes: What one request asks for.
-    """
-
-    rules: Rules
-    connections: int = 8
-    pauses_s: tuple[float, ...] = PAUSES_S
-    stall_s: float = STALL_S
-    piece_bytes: int = PIECE_BYTES
 
 
 def fetch(wanted: Wanted, staging: Path, means: Means, caller: Caller) -> Fetched:
@@ -229,7 +147,8 @@ class _Transfer:
             self._resumed = partial.done > 0
             self._require_room(remote.size - partial.done)
             self._meter.begin(partial.done, remote.size)
-            digest = self._assemble(remote, partial)
+            ranges = Ranges(remote, partial, self._means, self._meter)
+            digest = ranges.fetch(self._watch, self._check_head)
             partial.sync()
             return self._fetched(remote, partial.path, remote.size, digest)
 
@@ -242,72 +161,11 @@ class _Transfer:
             identity=remote.source.identity,
         )
 
-    def _assemble(self, remote: Remote, partial: Partial) -> str:
-        work = Assembly(partial)
-        location = _Location(remote, remote.url)
-        watch = self._watch.inner()
-        most = min(self._means.connections, remote.source.connections, work.left)
-        threads = [
-            threading.Thread(
-                target=self._pieces,
-                args=(work, partial, location, watch, most == 1),
-                name="model-piece",
-                daemon=True,
-            )
-            for _ in range(most)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            return work.hash(self._check_head)
-        except BaseException as error:
-            work.fail(error)
-            raise
-        finally:
-            watch.end()
-            for thread in threads:
-                thread.join()
-
     def _check_head(self, head: memoryview) -> None:
         wanted = self._wanted
         content.check_head(
             bytes(head[: content.HEAD_BYTES]), None, wanted.name, safe_only=wanted.safe_only
         )
-
-    def _pieces(
-        self,
-        work: Assembly,
-        partial: Partial,
-        location: _Location,
-        watch: Watch,
-        is_only: bool,
-    ) -> None:
-        """Fetch pieces, one after the other, until there are none."""
-        try:
-            buffer = bytearray(min(partial.piece_bytes, partial.size))
-            with Line(watch, self._means.rules) as line:
-                reader = _Reader(line, location, self._means.rules, to_the_end=is_only)
-                patience = Patience(watch, self._means.pauses_s)
-                while (index := work.claim()) is not None:
-                    view = memoryview(buffer)[: partial.length(index)]
-                    self._piece(reader, patience, index * partial.piece_bytes, view)
-                    buffer = work.put(index, buffer)
-        except BaseException as error:  # noqa: BLE001 - raised by the thread that hashes
-            work.fail(error)
-
-    def _piece(self, reader: _Reader, patience: Patience, start: int, view: memoryview) -> None:
-        got = 0
-        while got < len(view):
-            part = view[got : got + SLICE_BYTES]
-            try:
-                count = reader.read(start + got, part, start + len(view))
-            except Transient as error:
-                reader.drop()
-                patience.failed(error)
-                continue
-            patience.progressed()
-            self._meter.add(count)
-            got += count
 
     def _stream(self, remote: Remote, folder: Path) -> Fetched:
         """Fetch a file whose server gives it only as a whole."""
@@ -327,7 +185,7 @@ class _Transfer:
         digest, length = hashlib.sha256(), 0
         buffer = memoryview(bytearray(SLICE_BYTES))
         with path.open("wb") as file:
-            while count := _read(line, buffer, source):
+            while count := read(line, buffer, source):
                 if not length:
                     self._check_head(buffer[: min(count, content.HEAD_BYTES)])
                 length += count
@@ -362,75 +220,6 @@ class _Transfer:
         if self._wanted.bytes and fetched.size != self._wanted.bytes:
             raise Damaged(f"{name} has {fetched.size} bytes instead of {self._wanted.bytes}")
         content.check(fetched.path, name, safe_only=self._wanted.safe_only)
-
-
-@dataclass(slots=True)
-class _Location:
-    """Who has the bytes: a signed link ends within the hour, and is then asked for anew."""
-
-    remote: Remote
-    url: str
-
-
-class _Reader:
-    """Reads the bytes of a remote file from any offset, over one connection."""
-
-    def __init__(self, line: Line, location: _Location, rules: Rules, *, to_the_end: bool) -> None:
-        self._line = line
-        self._location = location
-        self._rules = rules
-        self._to_the_end = to_the_end
-        self._at: int | None = None
-
-    def drop(self) -> None:
-        """Begin with a new connection next time."""
-        self._line.close()
-        self._at = None
-
-    def read(self, start: int, view: memoryview, end: int) -> int:
-        """Read bytes from `start` on, at least one; `end` is where this piece ends.
-
-        Raises:
-            Transient: nothing came.
-            Refused, Ended: nothing will.
-        """
-        if self._at != start:
-            last = self._location.remote.size if self._to_the_end else end
-            self._ask(start, (last or end) - 1)
-            self._at = start
-        count = _read(self._line, view, self._location.remote.source)
-        if not count:
-            raise Transient(f"{shown(self._location.remote.source.url)} broke off")
-        self._at = start + count
-        if self._at == end and not self._to_the_end:
-            self._at = None
-        return count
-
-    def _ask(self, first: int, last: int) -> None:
-        source, headers = self._location.remote.source, {"Range": f"bytes={first}-{last}"}
-        known = self._location.url
-        try:
-            found = follow(self._line, source, self._rules, known, headers)
-        except Refused:
-            if known == source.url:
-                raise
-            found = follow(self._line, source, self._rules, source.url, headers)
-            self._location.url = found.url
-        told = found.response.headers.get("Content-Range") or ""
-        if found.response.status != 206 or told.split("/") != [
-            f"bytes {first}-{last}",
-            str(self._location.remote.size),
-        ]:
-            self.drop()
-            raise Transient(f"{shown(source.url)} gave another part than was asked for")
-
-
-def _read(line: Line, view: memoryview, source: Source) -> int:
-    try:
-        return line.read(view)
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise Transient(f"{shown(source.url)} broke off: {reason}") from None
 
 
 def _agree(wanted: Wanted, remote: Remote) -> None:

@@ -25,7 +25,7 @@ SLICE_BYTES = 1 << 19
 USER_AGENT = "worker-comfyui"
 _LOOK_S = 0.05
 _SAFETY_S = 300.0
-_END_S = 5.0
+_END_S = 1.0
 
 
 class Watch:

@@ -104,13 +104,27 @@ def follow(
         if hop.status not in {200, 206}:
             _finish(response)
             raise answers.refusal(hop, source)
-        if answers.is_web_page(hop):
+        if answers.is_web_page(hop) and not source.name.endswith((".html", ".htm")):
             raise answers.web_page(hop, source)
         encoding = response.headers.get("Content-Encoding", "identity").lower()
         if encoding not in {"", "identity"}:
             raise Refused(f"{shown(url)} sends compressed content, though not asked to")
         return Followed(response, url, facts)
     raise Refused(f"{shown(source.url)} redirects more than {MAX_REDIRECTS} times")
+
+
+def read(line: Line, view: memoryview, source: Source) -> int:
+    """Read the next bytes of an answer into `view`; 0 at its end.
+
+    Raises:
+        Transient: it broke off.
+        Ended: the transfer was ended.
+    """
+    try:
+        return line.read(view)
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise Transient(f"{shown(source.url)} broke off: {reason}") from None
 
 
 def get_json(
