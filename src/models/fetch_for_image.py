@@ -17,7 +17,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from models.download import Downloads, Failed
+from models.downloads import Downloads
+from models.items import Failed
 from models.variants import ModelFile
 from worker_comfyui.models.transfer.errors import TransferError
 from worker_comfyui.models.transfer.lease import Lease

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from models.download import Downloads, Item, Shortage
+from models.downloads import Downloads
+from models.items import Item, Shortage
 from tests.support.hub import COMMIT, Hub, safetensors
 from worker_comfyui.models.transfer.rules import Tokens
 
@@ -30,8 +31,8 @@ VAE = safetensors(200, seed=1)
 TOKEN = "hf_made_up_for_this_test"
 
 QUICK = (
-    "import sys, models.download as program; program.PAUSES_S = (0.01,) * 3; "
-    "sys.exit(program.main())"
+    "import sys, models.download as program, models.downloads as means; "
+    "means.PAUSES_S = (0.01,) * 3; sys.exit(program.main())"
 )
 """The program, which otherwise waits a few minutes for a hub that is away."""
 
@@ -457,7 +458,7 @@ def test_a_variant_without_models_needs_nothing(environ: dict[str, str]) -> None
 def build_step(environ: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
     """One step of the image's build, with its three places below `folder`."""
     program = (
-        "import models.download as program, models.fetch_for_image as step; "
+        "import models.downloads as program, models.fetch_for_image as step; "
         "from pathlib import Path; program.PAUSES_S = (0.01,) * 3; "
         f"folder = Path({str(folder)!r}); step.PLAN = folder / 'plan/file.json'; "
         "step.CACHE = folder / 'cache'; step.MODELS = folder / 'models'; "

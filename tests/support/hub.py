@@ -90,6 +90,8 @@ class Hub:
     civitai_token: str | None = None
     links_valid_for: int | None = None
     """So many requests with one signed link are answered, then 403."""
+    max_at_once: int | None = None
+    """More transfers than these are answered 503."""
     together: threading.Barrier | None = None
     """Each transfer waits here for the others."""
     bytes_per_s: int | None = None
@@ -275,13 +277,19 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(400, b"<Error>Missing x-amz-content-sha256</Error>", {})
         elif self.hub.links.get(signature, 0) <= 0:
             self._send(403, b"<Error>AccessDenied</Error>", {"Content-Type": "application/xml"})
-        elif 0 < self.hub.refuse_after.get(key, 0) <= self.hub.sent_so_far(key):
+        elif self._is_busy(key):
             self._send(503, b"", {})
         elif key in self.hub.pages:
             self._send(200, PAGE, {"Content-Type": "text/html; charset=utf-8"})
         else:
             self.hub.links[signature] -= 1
             self._content(path, key)
+
+    def _is_busy(self, key: str) -> bool:
+        most, enough = self.hub.max_at_once, self.hub.refuse_after.get(key, 0)
+        return bool(
+            (most and self.hub.at_once >= most) or (enough and self.hub.sent_so_far(key) >= enough)
+        )
 
     def _civitai(self, parts: list[str], token: str) -> None:
         if parts[0] == "login":

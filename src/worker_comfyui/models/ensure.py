@@ -7,41 +7,27 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
-from worker_comfyui.errors import Detail, JobError, ModelRefused, ModelUnavailable, sentence
+from worker_comfyui.errors import JobError, ModelRefused, ModelUnavailable
 from worker_comfyui.models import loaders
-from worker_comfyui.models.catalogue import Catalogue, Entry, Origin, line_to_add, name_fault
+from worker_comfyui.models.catalogue import Catalogue, Entry
 from worker_comfyui.models.loaders import Named
+from worker_comfyui.models.look import Comfy, Look, Wish, failed, where
 from worker_comfyui.models.policy import Policy
 from worker_comfyui.models.store import Kept, Store
-from worker_comfyui.models.transfer.errors import Ended, Refused, TransferError
-from worker_comfyui.models.transfer.fetch import ask
+from worker_comfyui.models.transfer.errors import Ended, TransferError
 from worker_comfyui.models.transfer.progress import Progress
-from worker_comfyui.models.transfer.sources import Source
-from worker_comfyui.models.transfer.terms import Caller, Means
+from worker_comfyui.models.transfer.terms import Caller
 from worker_comfyui.models.uses import Use
 
 FILES_AT_ONCE = 2
 """Each is read by several connections; more at once would only share them."""
-
-
-class Comfy(Protocol):
-    """What ComfyUI says of its nodes and models now."""
-
-    def node_class(self, class_type: str) -> Mapping[str, Any] | None:
-        """Return a class' entry of /object_info; None if there is none."""
-
-    def model_folders(self) -> Sequence[str]:
-        """Return the answer of GET /models."""
-
-    def models(self, folder: str) -> Sequence[str]:
-        """Return the answer of GET /models/FOLDER; empty for an unknown folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +103,7 @@ def ensure(
         ModelUnavailable: one could not be fetched now.
     """
     started = time.monotonic()
-    look = _Look(comfy, catalogue, shared.policy, caller.tick)
+    look = Look(comfy, catalogue, shared.policy, caller.tick)
     result = Ensured(workflow=workflow, use=shared.store.use())
     try:
         wishes = [wish for named in loaders.named(workflow) if (wish := look.wish(named))]
@@ -132,104 +118,6 @@ def ensure(
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    """A model that is to be had: by any of these entries, the first that works."""
-
-    named: Named
-    entries: tuple[Entry, ...]
-
-
-class _Look:
-    """Compares what a workflow names with what there is."""
-
-    def __init__(
-        self, comfy: Comfy, catalogue: Catalogue, policy: Policy, tick: Callable[[], None]
-    ) -> None:
-        self._comfy = comfy
-        self._catalogue = catalogue
-        self._policy = policy
-        self._tick = tick
-        self._classes: dict[str, Mapping[str, Any] | None] = {}
-        self._folders: dict[str, Sequence[str]] | None = None
-        self.missing: dict[str, str] = {}
-
-    def wish(self, named: Named) -> _Wish | None:
-        """Return what is to be fetched for an input; None if nothing is, or nothing can be."""
-        if named.class_type not in self._classes:
-            self._classes[named.class_type] = self._comfy.node_class(named.class_type)
-        definition = self._classes[named.class_type]
-        listed = loaders.choices(definition, named.input)
-        if not named.is_url:
-            return self._by_name(named, listed)
-        if listed is None:  # no choice among files: a node that takes URLs by itself
-            return None
-        return _Wish(named, (self._by_url(named, listed),))
-
-    def _by_name(self, named: Named, listed: Sequence[str] | None) -> _Wish | None:
-        if listed is None or named.value in listed:
-            return None
-        folder = self._folder(named, listed)
-        entries = self._catalogue.find(named.value, folder)
-        own_name = named.value.replace("\\", "/")
-        if entries and not name_fault(own_name):
-            return _Wish(named, tuple(_renamed(entry, own_name) for entry in entries))
-        self.missing[named.value] = (
-            "nobody says where it can be had: add it to `input.models` of the request, or the "
-            f"operator to MODEL_CATALOG: {line_to_add(folder or 'FOLDER', own_name)}"
-        )
-        return None
-
-    def _by_url(self, named: Named, listed: Sequence[str]) -> Entry:
-        folder = self._folder(named, listed)
-        try:
-            found = self._policy.source(
-                Entry(folder="", name="", url=named.value, origin=Origin.REQUEST, path="")
-            )
-            name = self._name(named, found)
-        except TransferError as error:
-            raise _failed(named, error) from error
-        known = [entry for entry in self._catalogue if entry.url == named.value]
-        if known:
-            return known[0]
-        if folder is None:
-            raise ModelRefused(
-                f"{_where(named)}: it cannot be told which kind of model this input takes; name "
-                "the file, and add it to `input.models` with its `folder`"
-            )
-        return Entry(
-            folder=folder,
-            name=name,
-            url=named.value,
-            origin=Origin.REQUEST,
-            path=f"workflow.{named.node_id}.inputs.{named.input}",
-        )
-
-    def _name(self, named: Named, found: Source) -> str:
-        name = found.name
-        if found.civitai or name_fault(name):
-            entry = Entry(
-                folder="loras",
-                name="x.safetensors",
-                url=named.value,
-                origin=Origin.REQUEST,
-                path="",
-            )
-            self._policy.check(entry)
-            name = ask(found, Means(rules=self._policy.rules(entry)), self._tick).filename
-        if fault := name_fault(name):
-            raise Refused(f"the file of this URL has no usable name, which {fault}")
-        return name
-
-    def _folder(self, named: Named, listed: Sequence[str]) -> str | None:
-        return loaders.folder_of(named.class_type, named.input, listed, self._all)
-
-    def _all(self) -> Mapping[str, Sequence[str]]:
-        if self._folders is None:
-            self._folders = {f: self._comfy.models(f) for f in self._comfy.model_folders()}
-        return self._folders
-
-
 class _Fetching:
     """Fetches what is wished for, a few at once."""
 
@@ -241,7 +129,7 @@ class _Fetching:
         self._lock = threading.Lock()
         self._over = threading.Event()
 
-    def all(self, wishes: Sequence[_Wish]) -> dict[tuple[Entry, ...], Kept]:
+    def all(self, wishes: Sequence[Wish]) -> dict[tuple[Entry, ...], Kept]:
         distinct = {wish.entries: wish for wish in wishes}
         if not distinct:
             return {}
@@ -253,14 +141,14 @@ class _Fetching:
             raise failure
         return {key: future.result() for key, future in running.items()}
 
-    def _one(self, wish: _Wish) -> Kept:
+    def _one(self, wish: Wish) -> Kept:
         try:
             kept = self._first(wish)
             self._show(wish.named, kept)
         except OSError as error:
             self._over.set()
             raise ModelUnavailable(
-                f"{_where(wish.named)}: the store of models cannot be used: "
+                f"{where(wish.named)}: the store of models cannot be used: "
                 f"{error.strerror or error}"
             ) from error
         except BaseException:
@@ -268,7 +156,7 @@ class _Fetching:
             raise
         return kept
 
-    def _first(self, wish: _Wish) -> Kept:
+    def _first(self, wish: Wish) -> Kept:
         """Try one entry after the other; if none works, the first one's reason counts."""
         failures: list[JobError] = []
         caller = Caller(self._tick, self._report)
@@ -278,7 +166,7 @@ class _Fetching:
                     entry, self._shared.policy, self._use, caller, self._is_taken
                 )
             except TransferError as error:
-                failures.append(_failed(wish.named, error))
+                failures.append(failed(wish.named, error))
         raise failures[0]
 
     def _show(self, named: Named, kept: Kept) -> None:
@@ -290,7 +178,7 @@ class _Fetching:
             if self._is_listed(named, kept):
                 return
         raise ModelRefused(
-            f"{_where(named)}: {kept.name} was fetched into {kept.folder}, but this input does not "
+            f"{where(named)}: {kept.name} was fetched into {kept.folder}, but this input does not "
             "list it: give the `folder` that the node reads"
         )
 
@@ -322,21 +210,8 @@ def _link(link: Path, target: Path) -> None:
             link.symlink_to(target)
 
 
-def _renamed(entry: Entry, name: str) -> Entry:
-    """Let an entry have the name that the workflow uses, with its folders."""
-    return Entry(
-        folder=entry.folder,
-        name=name,
-        url=entry.url,
-        origin=entry.origin,
-        path=entry.path,
-        sha256=entry.sha256,
-        bytes=entry.bytes,
-    )
-
-
 def _with_names(
-    workflow: dict[str, Any], wishes: Sequence[_Wish], kept: Mapping[tuple[Entry, ...], Kept]
+    workflow: dict[str, Any], wishes: Sequence[Wish], kept: Mapping[tuple[Entry, ...], Kept]
 ) -> dict[str, Any]:
     changed = dict(workflow)
     for wish in wishes:
@@ -356,19 +231,3 @@ def _fact(kept: Kept) -> dict[str, Any]:
         "received_bytes": kept.received,
         "from": kept.how,
     }
-
-
-def _where(named: Named) -> str:
-    where = {"node_id": named.node_id, "class_type": named.class_type, "input": named.input}
-    return sentence({**where, "message": ""}).rstrip(": ")
-
-
-def _failed(named: Named, error: TransferError) -> JobError:
-    detail: Detail = {
-        "node_id": named.node_id,
-        "class_type": named.class_type,
-        "input": named.input,
-        "message": str(error),
-    }
-    kind = ModelUnavailable if error.retryable else ModelRefused
-    return kind(sentence(detail), [detail])

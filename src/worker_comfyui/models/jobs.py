@@ -159,8 +159,8 @@ class ModelJobs:
             "store": str(root),
             "files": len(records),
             "bytes": sum(record.bytes for record in records),
-            "unfinished_files": len(self._store.unfinished()),
-            "unfinished_bytes": self._store.partial_bytes(),
+            "unfinished_files": len(self._store.unfinished.all()),
+            "unfinished_bytes": self._store.unfinished.bytes(),
             "limit_bytes": self._store.max_bytes,
         }
         # Of a network volume it says what the whole cluster has, not what was rented.

@@ -10,7 +10,8 @@ from typing import Any
 from worker_comfyui.config import Settings
 from worker_comfyui.models import catalogue, ensure, jobs, loaders, preload
 from worker_comfyui.models.catalogue import Catalogue, Entry
-from worker_comfyui.models.ensure import Comfy, Ensured, Surroundings
+from worker_comfyui.models.ensure import Ensured, Surroundings
+from worker_comfyui.models.look import Comfy
 from worker_comfyui.models.policy import Policy
 from worker_comfyui.models.reach import connect_public
 from worker_comfyui.models.store import Store

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,22 +19,19 @@ from worker_comfyui.models import cached
 from worker_comfyui.models.catalogue import Entry
 from worker_comfyui.models.index import Index, Record
 from worker_comfyui.models.policy import Policy
-from worker_comfyui.models.transfer import content, lease
+from worker_comfyui.models.transfer import content
 from worker_comfyui.models.transfer.deliver import Place, Workshop, deliver
 from worker_comfyui.models.transfer.errors import NoRoom, TransferError
 from worker_comfyui.models.transfer.fetch import ask
-from worker_comfyui.models.transfer.partial import done_on_disk
 from worker_comfyui.models.transfer.progress import size
 from worker_comfyui.models.transfer.remote import Remote
 from worker_comfyui.models.transfer.sources import Source, shown
 from worker_comfyui.models.transfer.terms import Caller, Fetched, Means, Wanted
+from worker_comfyui.models.unfinished import Unfinished
 from worker_comfyui.models.uses import Use, in_use
 from worker_comfyui.volume.fetched import Location
 
 log = logging.getLogger(__name__)
-
-OLD_PARTIAL_S = 3 * 86400.0
-"""What nobody went on with for so long is given up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +83,14 @@ class Store:
         self.location = location
         self.index = Index(location.root / "index")
         self._workshop = workshop or Workshop(folder=location.root)
+        self.unfinished = Unfinished(self._workshop)
+        self._uses = location.root / "uses"
         self._volume = volume
         self.max_bytes = max_bytes
 
     def use(self) -> Use:
         """Begin to use models: none of them is deleted before it is closed."""
-        return Use(self.location.root / "uses", beat_s=self._workshop.beat_s)
+        return Use(self._uses, beat_s=self._workshop.beat_s)
 
     def path(self, record: Record) -> Path:
         """Return where a model lies."""
@@ -226,7 +223,7 @@ class Store:
         path = self.location.models / entry.folder / name
         place = Place(path=path, is_there=is_there, before=note)
         use.add(f"{entry.folder}/{name}")
-        self.make_room((remote.size or 0) - self.partial_bytes(place.key))
+        self._make_room((remote.size or 0) - self.unfinished.bytes(place.key))
         means = Means(rules=policy.rules(entry))
         fetched = deliver(wanted, place, self._workshop, means, caller)
         record = self._record(entry.folder, name)
@@ -268,34 +265,6 @@ class Store:
             how="cached",
         )
 
-    # ---- bounds
-
-    def make_room(self, needed: int) -> None:
-        """Delete the least recently used models until `needed` more bytes are within the bound.
-
-        Raises:
-            NoRoom: those in use are too many.
-        """
-        if self.max_bytes is None:
-            return
-        self.remove_old_partials()
-        records = sorted(self.index.all(), key=self.index.used_at)
-        over = sum(r.bytes for r in records) + self.partial_bytes() + needed - self.max_bytes
-        used = in_use(self.location.root / "uses") if over > 0 else set()
-        for record in records:
-            if over <= 0:
-                return
-            if record.title not in used:
-                self.delete(record)
-                log.info("deleted %s, not used for longest", record.title)
-                over -= record.bytes
-        if over > 0:
-            raise NoRoom(
-                f"{size(needed)} more are needed, and fetched models may take "
-                f"{size(self.max_bytes)} together (MODEL_CACHE_GB), of which too much is in use: "
-                "raise it, or delete models"
-            )
-
     def delete(self, record: Record) -> None:
         """Delete one model of the store."""
         self.path(record).unlink(missing_ok=True)
@@ -303,28 +272,34 @@ class Store:
 
     def is_in_use(self, record: Record) -> bool:
         """Tell whether any job uses a model."""
-        return record.title in in_use(self.location.root / "uses")
+        return record.title in in_use(self._uses)
 
-    def partial_bytes(self, key: str = "") -> int:
-        """Count the bytes of unfinished files, or of one place's."""
-        return sum(_on_disk(path) for path in (self._workshop.partial / key).rglob("*"))
+    def _make_room(self, needed: int) -> None:
+        """Delete the least recently used models until `needed` more bytes are within the bound.
 
-    def unfinished(self) -> list[tuple[int, int]]:
-        """List unfinished files: bytes that are there, and of the whole."""
-        found = (done_on_disk(path) for path in self._workshop.partial.glob("*/*"))
-        return [entry for entry in found if entry]
-
-    def remove_old_partials(self, older_than_s: float = OLD_PARTIAL_S) -> None:
-        """Remove unfinished files that nobody goes on with."""
-        root = self._workshop.partial
-        if not root.is_dir():
+        Raises:
+            NoRoom: too much is in use; nothing was deleted.
+        """
+        if self.max_bytes is None:
             return
-        for folder in root.iterdir():
-            ages = [lease.age(path, root) for path in folder.rglob("*") if path.is_file()]
-            if lease.is_held(self._workshop.leases, folder.name):
-                continue
-            if min(ages, default=lease.age(folder, root)) > older_than_s:
-                shutil.rmtree(folder, ignore_errors=True)
+        self.unfinished.remove_old()
+        records = list(self.index.all())
+        over = sum(r.bytes for r in records) + self.unfinished.bytes() + needed - self.max_bytes
+        if over <= 0:
+            return
+        used = in_use(self._uses)
+        idle = sorted((r for r in records if r.title not in used), key=self.index.used_at)
+        if sum(record.bytes for record in idle) < over:
+            raise NoRoom(
+                f"{size(needed)} more are needed, and fetched models may take "
+                f"{size(self.max_bytes)} together (MODEL_CACHE_GB), of which too much is in use: "
+                "raise it, or delete models"
+            )
+        for record in idle:
+            if over > 0:
+                self.delete(record)
+                log.info("deleted %s, not used for longest", record.title)
+                over -= record.bytes
 
 
 IsTaken = Callable[[str, str], bool]
@@ -345,11 +320,3 @@ def _is_intact(file: Path, entry: Entry) -> bool:
         log.warning("the cached file %s is not used: %s", file, error)
         return False
     return True
-
-
-def _on_disk(path: Path) -> int:
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return 0
-    return status.st_blocks * 512

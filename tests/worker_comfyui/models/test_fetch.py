@@ -176,6 +176,13 @@ def test_a_server_that_stays_away_is_given_up(hub: Hub, tmp_path: Path) -> None:
         get(hub, tmp_path, URL)
 
 
+def test_a_server_that_allows_few_connections_gets_few(hub: Hub, tmp_path: Path) -> None:
+    hub.add(KEY, CONTENT)
+    hub.max_at_once = 2
+    hub.bytes_per_s = 5 * PIECE
+    assert get(hub, tmp_path, URL).path.read_bytes() == CONTENT
+
+
 def test_a_signed_link_that_ends_is_asked_for_again(hub: Hub, tmp_path: Path) -> None:
     hub.add(KEY, CONTENT)
     hub.links_valid_for = 5

@@ -351,3 +351,19 @@ def test_the_operator_s_own_entries_always_work(hub: Hub, tmp_path: Path) -> Non
     own = entry(url, name="m.ckpt", origin=Origin.OPERATOR)
     with store.use() as use:
         assert store.ensure(own, closed, use, caller(), lambda *_: False).how == "fetched"
+
+
+def test_what_nobody_goes_on_with_makes_room(hub: Hub, tmp_path: Path) -> None:
+    hub.add("a/b/m.safetensors", SMALL)
+    store = make(tmp_path, max_bytes=2 * MEGA)
+    old = tmp_path / "store" / "partial" / "some-place" / "content" / "data"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(SMALL + SMALL)
+    with store.use() as use, pytest.raises(NoRoom):
+        store.ensure(entry(), policy(hub), use, caller(), lambda *_: False)
+    assert old.exists()
+    for path in (old, *old.parents[:2]):
+        os.utime(path, (0, 0))
+    with store.use() as use:
+        assert store.ensure(entry(), policy(hub), use, caller(), lambda *_: False).how == "fetched"
+    assert not old.exists()
