@@ -145,27 +145,27 @@ ARG MODEL_TYPE
 COPY src/models/__init__.py src/models/variants.py src/models/variants.json /src/models/
 RUN PYTHONPATH=/src "python${PYTHON_VERSION}" -m models.variants "${MODEL_TYPE}" /plan
 
+# What is downloaded lies in a cache of the builder's until it is whole: a later build goes on with it.
+# The package's own __init__.py stays out: it has the version, and the weights do not change with it.
 FROM python AS fetch
-RUN --mount=type=cache,target=/root/.cache/pip \
-    --mount=type=bind,source=src/models/requirements.txt,target=/requirements.txt \
-    "python${PYTHON_VERSION}" -m venv /opt/fetch \
- && /opt/fetch/bin/pip install --no-deps --require-hashes -r /requirements.txt
+COPY src/worker_comfyui/models/__init__.py /src/worker_comfyui/models/
+COPY src/worker_comfyui/models/transfer/*.py /src/worker_comfyui/models/transfer/
 COPY src/models/*.py /src/models/
 ARG HF_ENDPOINT=https://huggingface.co
-ENV PATH=/opt/fetch/bin:$PATH PYTHONPATH=/src HF_ENDPOINT=${HF_ENDPOINT}
+ENV PYTHONPATH=/src HF_ENDPOINT=${HF_ENDPOINT}
 
 FROM fetch AS file-1
-RUN --mount=type=secret,id=HF_TOKEN --mount=type=cache,id=weights,target=/cache --mount=type=bind,from=plan,source=/plan/files/1,target=/plan python -m models.fetch_for_image
+RUN --mount=type=secret,id=HF_TOKEN --mount=type=bind,from=plan,source=/plan/files/1,target=/plan --mount=type=cache,id=weights,target=/var/cache/models "python${PYTHON_VERSION}" -m models.fetch_for_image
 FROM fetch AS file-2
-RUN --mount=type=secret,id=HF_TOKEN --mount=type=cache,id=weights,target=/cache --mount=type=bind,from=plan,source=/plan/files/2,target=/plan python -m models.fetch_for_image
+RUN --mount=type=secret,id=HF_TOKEN --mount=type=bind,from=plan,source=/plan/files/2,target=/plan --mount=type=cache,id=weights,target=/var/cache/models "python${PYTHON_VERSION}" -m models.fetch_for_image
 FROM fetch AS file-3
-RUN --mount=type=secret,id=HF_TOKEN --mount=type=cache,id=weights,target=/cache --mount=type=bind,from=plan,source=/plan/files/3,target=/plan python -m models.fetch_for_image
+RUN --mount=type=secret,id=HF_TOKEN --mount=type=bind,from=plan,source=/plan/files/3,target=/plan --mount=type=cache,id=weights,target=/var/cache/models "python${PYTHON_VERSION}" -m models.fetch_for_image
 FROM fetch AS file-4
-RUN --mount=type=secret,id=HF_TOKEN --mount=type=cache,id=weights,target=/cache --mount=type=bind,from=plan,source=/plan/files/4,target=/plan python -m models.fetch_for_image
+RUN --mount=type=secret,id=HF_TOKEN --mount=type=bind,from=plan,source=/plan/files/4,target=/plan --mount=type=cache,id=weights,target=/var/cache/models "python${PYTHON_VERSION}" -m models.fetch_for_image
 FROM fetch AS file-5
-RUN --mount=type=secret,id=HF_TOKEN --mount=type=cache,id=weights,target=/cache --mount=type=bind,from=plan,source=/plan/files/5,target=/plan python -m models.fetch_for_image
+RUN --mount=type=secret,id=HF_TOKEN --mount=type=bind,from=plan,source=/plan/files/5,target=/plan --mount=type=cache,id=weights,target=/var/cache/models "python${PYTHON_VERSION}" -m models.fetch_for_image
 FROM fetch AS file-6
-RUN --mount=type=secret,id=HF_TOKEN --mount=type=cache,id=weights,target=/cache --mount=type=bind,from=plan,source=/plan/files/6,target=/plan python -m models.fetch_for_image
+RUN --mount=type=secret,id=HF_TOKEN --mount=type=bind,from=plan,source=/plan/files/6,target=/plan --mount=type=cache,id=weights,target=/var/cache/models "python${PYTHON_VERSION}" -m models.fetch_for_image
 
 FROM comfyui AS custom-nodes
 RUN --mount=type=bind,from=plan,source=/plan/nodes,target=/plan \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -116,6 +117,26 @@ def host_and_port(text: str) -> str:
     if not valid or "@" in text or " " in text:
         raise ValueError("must be host:port, like 127.0.0.1:8188")
     return text
+
+
+def host_names(text: str) -> frozenset[str]:
+    """Take host names with commas between them; `*` is any host."""
+    names = frozenset(name.strip().lower() for name in text.split(",") if name.strip())
+    for name in names:
+        if name != "*" and not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", name):
+            raise ValueError("must be host names like huggingface.co, with commas between them")
+    return names
+
+
+def model_names(text: str) -> tuple[str, ...]:
+    """Take names of files with commas between them."""
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in names:
+        if name.startswith("/") or ".." in name.split("/") or not name.isprintable():
+            raise ValueError(
+                "must be names like checkpoints/model.safetensors, with commas between"
+            )
+    return names
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -298,6 +319,71 @@ class Settings:
         "ALLOW_PRIVATE_INPUT_URLS",
         boolean,
         "Let input URLs name private and loopback addresses. For local use only.",
+        default=False,
+    )
+
+    # Models
+    model_catalog: str | None = variable(
+        "MODEL_CATALOG",
+        str,
+        "Where models can be had that workflows name: a YAML or JSON file, or its content itself.",
+    )
+    allow_model_downloads: bool = variable(
+        "ALLOW_MODEL_DOWNLOADS",
+        boolean,
+        "Fetch models whose URLs a request or a workflow brings, within the limits below.",
+        default=False,
+    )
+    model_hosts: frozenset[str] = variable(
+        "MODEL_HOSTS",
+        host_names,
+        "Hosts that requests and workflows may name, with commas between; `*`: any public one.",
+        default=frozenset(("huggingface.co", "civitai.com")),
+    )
+    model_max_gb: float = variable(
+        "MODEL_MAX_GB",
+        number(0.001),
+        "Largest model that requests and workflows may have fetched, in GB (1,000,000,000 bytes).",
+        default=50.0,
+    )
+    model_cache_gb: float | None = variable(
+        "MODEL_CACHE_GB",
+        number(0.001),
+        "GB that fetched models may take together; the least recently used go first.",
+    )
+    model_store_path: Path | None = variable(
+        "MODEL_STORE_PATH",
+        Path,
+        "Where fetched models are kept; unset: on the network volume, else the container's disk.",
+    )
+    hf_token: Secret | None = variable(
+        "HF_TOKEN", Secret, "Token for gated models of Hugging Face; sent to its own host alone."
+    )
+    hf_endpoint: str = variable(
+        "HF_ENDPOINT",
+        http_url,
+        "A mirror of Hugging Face to ask in its place.",
+        default="https://huggingface.co",
+    )
+    civitai_token: Secret | None = variable(
+        "CIVITAI_TOKEN", Secret, "API key of Civitai; sent to its own host alone."
+    )
+    civitai_endpoint: str = variable(
+        "CIVITAI_ENDPOINT",
+        http_url,
+        "A mirror of Civitai to ask in its place.",
+        default="https://civitai.com",
+    )
+    preload_models: tuple[str, ...] = variable(
+        "PRELOAD_MODELS",
+        model_names,
+        "Models to read into memory while ComfyUI starts: names or folder/name, with commas.",
+        default=(),
+    )
+    allow_model_jobs: bool = variable(
+        "ALLOW_MODEL_JOBS",
+        boolean,
+        "Take jobs that list, check, fetch and delete fetched models.",
         default=False,
     )
 

@@ -9,6 +9,8 @@ attributes are the other columns.
     │   ├── InvalidWorkflow           INVALID_WORKFLOW
     │   ├── InputTooLarge             INPUT_TOO_LARGE
     │   ├── InputUnavailable          INPUT_UNAVAILABLE
+    │   ├── ModelRefused              MODEL_REFUSED
+    │   ├── ModelUnavailable          MODEL_UNAVAILABLE
     │   ├── PromptRejected            PROMPT_REJECTED
     │   ├── ExecutionFailed           EXECUTION_FAILED
     │   │   └── OutOfMemory           OUT_OF_MEMORY
@@ -124,6 +126,21 @@ class InputUnavailable(JobError):
 
     code = "INPUT_UNAVAILABLE"
     hint = "Check that the URL is still valid and needs no login."
+    retryable = True
+
+
+class ModelRefused(JobError):
+    """A model that the workflow names may not be fetched, or is not what it should be."""
+
+    code = "MODEL_REFUSED"
+    hint = "The message says what to do: another link, a token, a setting of the endpoint."
+
+
+class ModelUnavailable(JobError):
+    """A model that the workflow names could not be fetched now."""
+
+    code = "MODEL_UNAVAILABLE"
+    hint = "Send the request again: what was fetched so far is kept, and it goes on from there."
     retryable = True
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from models.variants import load
-from tests.support.hub import Hub
+from tests.support.hub import Hub, safetensors
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -55,7 +55,7 @@ def gateway() -> str:
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    with Hub(folder=tmp_path_factory.mktemp("hub")).running(gateway()) as running:
+    with Hub(folder=tmp_path_factory.mktemp("hub"), one_port=True).running(gateway()) as running:
         yield running
 
 
@@ -63,7 +63,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 def contents(hub: Hub) -> dict[str, bytes]:
     """The variant's files by destination, each with content of its own; the second is gated."""
     files = load()[VARIANT]["files"]
-    made = {file["destination"]: file["destination"].encode() * 100_000 for file in files}
+    made = {file["destination"]: safetensors(1_000_000, seed) for seed, file in enumerate(files)}
     for number, (destination, content) in enumerate(made.items()):
         hub.add(f"test/{number}/model.safetensors", content)
         assert destination
@@ -323,7 +323,7 @@ def test_a_change_of_the_worker_rebuilds_its_own_layer_only(
     output = build(VARIANT, "final", token="")
     assert layers(final)[:-1] == before[:-1]
     assert layers(final)[-1] != before[-1]
-    assert hub.served == []
+    assert hub.all_sent() == 0
     assert not re.search(r"pip install.*\n#\d+ \d", output)
     docker("image", "rm", old, check=False)  # it has lost its tag
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,27 +12,36 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from models.download import Shortage, _require_room
-from models.hub import RemoteFile
-from tests.support.hub import COMMIT, Hub
+from models.downloads import Downloads
+from models.items import Item, Shortage
+from tests.support.hub import COMMIT, Hub, safetensors
+from worker_comfyui.models.transfer.rules import Tokens
 
 ROOT = Path(__file__).parents[2]
-LARGE = bytes(range(256)) * 4000
-# huggingface_hub writes, and so resumes, in steps of 10 MB.
-STEP = 10 << 20
-HUGE = LARGE * 25
+LARGE = safetensors(1_000_000)
+STEP = 8 << 20
+"""What one request asks for, and so what is lost at most when the program is killed."""
+HUGE = safetensors(3 * STEP)
+VAE = safetensors(200, seed=1)
 TOKEN = "hf_made_up_for_this_test"
+
+QUICK = (
+    "import sys, models.download as program, models.downloads as means; "
+    "means.PAUSES_S = (0.01,) * 3; sys.exit(program.main())"
+)
+"""The program, which otherwise waits a few minutes for a hub that is away."""
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
-    with Hub(folder=tmp_path / "hub").running() as running:
+    with Hub(folder=tmp_path / "hub", one_port=True).running() as running:
         yield running
 
 
@@ -56,7 +66,7 @@ def command(tmp_path: Path, files: list[dict[str, Any]]) -> list[str]:
     listed = tmp_path / "variants.json"
     listed.write_text(json.dumps({"variants": {"made-up": variant}}))
     return [
-        *(sys.executable, "-m", "models.download", "made-up"),
+        *(sys.executable, "-c", QUICK, "made-up"),
         *("--to", str(tmp_path / "models"), "--list", str(listed)),
     ]
 
@@ -88,7 +98,7 @@ def test_files_arrive_checked_under_their_own_names(
     hub: Hub, download: Run, tmp_path: Path
 ) -> None:
     digest = hub.add("a/b/model.safetensors", LARGE)
-    hub.add("a/c/sub/vae.safetensors", b"vae")
+    hub.add("a/c/sub/vae.safetensors", VAE)
     result = download(
         [
             entry("a/b", "model.safetensors", "checkpoints/m.safetensors", bytes=len(LARGE))
@@ -99,7 +109,7 @@ def test_files_arrive_checked_under_their_own_names(
     assert result.returncode == 0, result.stderr
     assert files_below(tmp_path / "models") == {
         "checkpoints/m.safetensors": LARGE,
-        "vae/renamed.safetensors": b"vae",
+        "vae/renamed.safetensors": VAE,
     }
     assert "Licence: None" in result.stderr
     assert "2 files, 1.0 MB, to " in result.stderr
@@ -116,7 +126,7 @@ def test_a_second_run_downloads_nothing(hub: Hub, download: Run) -> None:
     again = download(files)
     assert again.returncode == 0
     assert "1 were before" in again.stderr
-    assert hub.served == []
+    assert hub.all_sent() == 0
 
 
 def test_a_whole_repository_keeps_its_folders(hub: Hub, download: Run, tmp_path: Path) -> None:
@@ -133,8 +143,8 @@ def test_a_whole_repository_keeps_its_folders(hub: Hub, download: Run, tmp_path:
 def test_a_gated_file_without_a_token_fails_before_anything_is_downloaded(
     hub: Hub, download: Run
 ) -> None:
-    hub.add("a/open/model.safetensors", b"open")
-    hub.add("a/gated/model.safetensors", b"gated")
+    hub.add("a/open/model.safetensors", VAE)
+    hub.add("a/gated/model.safetensors", VAE)
     result = download(
         [
             entry("a/open", "model.safetensors", "loras/open.safetensors"),
@@ -145,24 +155,24 @@ def test_a_gated_file_without_a_token_fails_before_anything_is_downloaded(
     assert "a/gated can be read with a token only" in result.stderr
     assert "https://huggingface.co/a/gated" in result.stderr
     assert "set HF_TOKEN" in result.stderr
-    assert hub.served == []
+    assert hub.all_sent() == 0
 
 
 @pytest.mark.parametrize("name", ["HF_TOKEN", "HUGGINGFACE_ACCESS_TOKEN"])
 def test_a_gated_file_is_read_with_the_token_which_is_never_printed(
     hub: Hub, download: Run, tmp_path: Path, name: str
 ) -> None:
-    hub.add("a/gated/model.safetensors", b"gated")
+    hub.add("a/gated/model.safetensors", VAE)
     hub.gated["a/gated"] = TOKEN
     files = [entry("a/gated", "model.safetensors", "loras/gated.safetensors", gated=True)]
     result = download(files, **{name: TOKEN})
     assert result.returncode == 0, result.stderr
-    assert files_below(tmp_path / "models") == {"loras/gated.safetensors": b"gated"}
+    assert files_below(tmp_path / "models") == {"loras/gated.safetensors": VAE}
     assert TOKEN not in result.stdout + result.stderr
 
 
 def test_a_token_without_the_right_says_which_terms_to_accept(hub: Hub, download: Run) -> None:
-    hub.add("a/gated/model.safetensors", b"gated")
+    hub.add("a/gated/model.safetensors", VAE)
     hub.gated["a/gated"] = TOKEN
     files = [entry("a/gated", "model.safetensors", "loras/gated.safetensors", gated=True)]
     result = download(files, HF_TOKEN="hf_of_somebody_else")
@@ -172,7 +182,7 @@ def test_a_token_without_the_right_says_which_terms_to_accept(hub: Hub, download
 
 
 def test_a_file_that_became_gated_asks_for_a_token(hub: Hub, download: Run) -> None:
-    hub.add("a/gated/model.safetensors", b"gated")
+    hub.add("a/gated/model.safetensors", VAE)
     hub.gated["a/gated"] = TOKEN
     result = download([entry("a/gated", "model.safetensors", "loras/gated.safetensors")])
     assert result.returncode == 1
@@ -183,15 +193,24 @@ def test_a_file_that_became_gated_asks_for_a_token(hub: Hub, download: Run) -> N
     ("file", "sentence"),
     [
         (entry("a/b", "gone.safetensors", "x"), "a/b: gone.safetensors is not on the hub; see"),
-        (entry("a/gone", "m.safetensors", "x"), "is not on the hub: there is no such repository"),
-        (entry("a/b", "m.safetensors", "x", revision="f" * 40), "does not have this revision"),
-        (entry("a/gone", None, "x"), "a/gone is not on the hub: there is no such repository"),
+        (
+            entry("a/gone", "m.safetensors", "x"),
+            "a/gone: m.safetensors is not on the hub: no such repository, or it is private",
+        ),
+        (
+            entry("a/b", "m.safetensors", "x", revision="f" * 40),
+            f"the hub does not have the revision {'f' * 40}",
+        ),
+        (
+            entry("a/gone", None, "x"),
+            "a/gone is not on the hub: no such repository, or it is private and HF_TOKEN is not",
+        ),
     ],
 )
 def test_what_is_missing_is_named(
     hub: Hub, download: Run, file: dict[str, Any], sentence: str
 ) -> None:
-    hub.add("a/b/m.safetensors", b"m")
+    hub.add("a/b/m.safetensors", VAE)
     result = download([file])
     assert result.returncode == 1
     assert sentence in result.stderr
@@ -206,7 +225,7 @@ def test_a_file_that_was_replaced_is_noticed_before_it_is_downloaded(
         result = download([entry("a/b", "m.safetensors", "x", **pinned)])
         assert result.returncode == 1
         assert "the file was replaced, or the list is wrong" in result.stderr
-    assert hub.served == []
+    assert hub.all_sent() == 0
 
 
 def test_a_connection_that_breaks_once_is_taken_up_where_it_broke(
@@ -217,23 +236,24 @@ def test_a_connection_that_breaks_once_is_taken_up_where_it_broke(
     result = download([entry("a/b", "m.safetensors", "loras/m.safetensors")])
     assert result.returncode == 0, result.stderr
     assert files_below(tmp_path / "models") == {"loras/m.safetensors": HUGE}
-    assert [first for _, first, _ in hub.served] == [0, STEP]
+    assert hub.sent("a/b/m.safetensors") == len(HUGE)
 
 
 def test_a_download_that_was_killed_goes_on_where_it_stopped(
     hub: Hub, environ: dict[str, str], download: Run, tmp_path: Path
 ) -> None:
     hub.add("a/b/m.safetensors", HUGE)
-    hub.bytes_per_s = 2 * STEP
+    hub.bytes_per_s = STEP
     files = [entry("a/b", "m.safetensors", "loras/m.safetensors")]
+    # Two of three pieces come at once; the third only after one of them.
     with subprocess.Popen(
         command(tmp_path, files), env=environ, stderr=subprocess.DEVNULL
     ) as process:
-        staging = tmp_path / "models" / ".download"
         deadline = time.monotonic() + 30
-        while sum(map(len, files_below(staging).values())) < STEP:
+        while not hub.sent_so_far("a/b/m.safetensors") >= STEP:
             assert time.monotonic() < deadline
-            time.sleep(0.05)
+            time.sleep(0.02)
+        time.sleep(0.2)
         process.send_signal(signal.SIGKILL)
     assert not (tmp_path / "models" / "loras").exists()
     hub.bytes_per_s = None
@@ -241,17 +261,17 @@ def test_a_download_that_was_killed_goes_on_where_it_stopped(
     result = download(files)
     assert result.returncode == 0, result.stderr
     assert files_below(tmp_path / "models") == {"loras/m.safetensors": HUGE}
-    assert [first for _, first, _ in hub.served] == [STEP]
+    assert hub.sent("a/b/m.safetensors") <= 2 * STEP
 
 
 def test_a_truncated_file_is_never_taken_for_a_whole_one(
     hub: Hub, download: Run, tmp_path: Path
 ) -> None:
     hub.add("a/b/m.safetensors", LARGE)
-    hub.cut["a/b/m.safetensors"] = [1000] * 100
+    hub.cut["a/b/m.safetensors"] = [0] * 100
     result = download([entry("a/b", "m.safetensors", "loras/m.safetensors")])
     assert result.returncode == 1
-    assert "a/b: m.safetensors could not be downloaded" in result.stderr
+    assert "broke off, 4 times in a row; what came so far is kept" in result.stderr
     assert "run it again to go on" in result.stderr
     assert not (tmp_path / "models" / "loras").exists()
 
@@ -285,19 +305,128 @@ def test_a_damaged_file_on_the_disk_is_downloaded_again(
 
 def test_several_files_are_downloaded_at_once(hub: Hub, download: Run) -> None:
     for name in ("1", "2", "3", "4"):
-        hub.add(f"a/b/{name}.safetensors", name.encode())
+        hub.add(f"a/b/{name}.safetensors", safetensors(300, seed=int(name)))
     hub.together = threading.Barrier(4)
     result = download([entry("a/b", f"{n}.safetensors", f"loras/{n}") for n in (1, 2, 3, 4)])
     assert result.returncode == 0, result.stderr
     assert not hub.together.broken
 
 
-def test_too_little_room_is_said_before_anything_is_downloaded(tmp_path: Path) -> None:
-    file = RemoteFile(
-        repository="a/b", commit=COMMIT, path="m", destination="m", size=10**18, sha256=None
+def test_too_little_room_is_said_before_anything_is_downloaded(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add("a/b/m.safetensors", LARGE)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=5))
+    downloads = Downloads(tmp_path / "models", Tokens(), {"HF_ENDPOINT": hub.url})
+    item = Item(title="m", url="hf://a/b/m.safetensors", destination="m.safetensors")
+    with pytest.raises(Shortage, match=r"has 0.0 MB free, but 1.0 MB are missing: make room"):
+        downloads.run([item])
+    assert hub.all_sent() == 0
+
+
+def test_one_file_that_cannot_be_had_leaves_the_others_alone(
+    hub: Hub, download: Run, tmp_path: Path
+) -> None:
+    hub.add("a/b/1.safetensors", LARGE)
+    hub.add("a/b/2.safetensors", LARGE)
+    hub.damaged.add("a/b/2.safetensors")
+    result = download([entry("a/b", f"{n}.safetensors", f"loras/{n}.safetensors") for n in (2, 1)])
+    assert result.returncode == 1
+    assert "error: a/b: 2.safetensors arrived damaged" in result.stderr
+    assert files_below(tmp_path / "models") == {"loras/1.safetensors": LARGE}
+
+
+@pytest.mark.parametrize("part", ["api/models/a/b/revision", "api/models/a/b/tree", "a/b/resolve"])
+@pytest.mark.parametrize("answer", [(503, {}), (429, {"Retry-After": "1"})])
+def test_a_hub_that_is_away_for_a_moment_is_asked_again_also_by_look_ups(
+    hub: Hub, download: Run, part: str, answer: tuple[int, dict[str, str]]
+) -> None:
+    hub.add("a/b/1.safetensors", VAE)
+    hub.answers[part] = [answer, answer]
+    path = "1.safetensors" if part == "a/b/resolve" else None
+    result = download([entry("a/b", path, "loras/x.safetensors")])
+    assert result.returncode == 0, result.stderr
+
+
+def test_two_downloads_into_one_folder_wait_for_each_other(
+    hub: Hub, environ: dict[str, str], tmp_path: Path
+) -> None:
+    hub.add("a/b/m.safetensors", HUGE)
+    hub.bytes_per_s = 2 * STEP
+    files = [entry("a/b", "m.safetensors", "loras/m.safetensors")]
+    running = [
+        subprocess.Popen(command(tmp_path, files), env=environ, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=60)[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], said
+    assert files_below(tmp_path / "models") == {"loras/m.safetensors": HUGE}
+    assert hub.sent("a/b/m.safetensors") == len(HUGE)
+
+
+def workflow(**node: Any) -> dict[str, Any]:
+    return {"nodes": [{"id": 3, "type": "LoraLoader", **node}]}
+
+
+def fetch_workflow(
+    environ: dict[str, str], tmp_path: Path, document: object
+) -> subprocess.CompletedProcess[str]:
+    path = tmp_path / "workflow.json"
+    path.write_text(json.dumps(document))
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "models.download", "--workflow", str(path)),
+            *("--to", str(tmp_path / "models")),
+        ],
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
-    with pytest.raises(Shortage, match=r"GB free, but 1000000000\.0 GB are missing: make room"):
-        _require_room([file], tmp_path / "models")
+
+
+def test_the_models_of_a_workflow_file_are_fetched(
+    hub: Hub, environ: dict[str, str], tmp_path: Path
+) -> None:
+    hub.add("a/b/split/vae.safetensors", VAE)
+    model = {
+        "name": "vae.safetensors",
+        "url": "https://huggingface.co/a/b/blob/main/split/vae.safetensors?download=true",
+        "directory": "vae",
+    }
+    inner = {"id": "s", "nodes": [{"id": 1, "properties": {"models": [model]}}]}
+    document = workflow() | {"definitions": {"subgraphs": [inner]}}
+    result = fetch_workflow(environ, tmp_path, document)
+    assert result.returncode == 0, result.stderr
+    assert files_below(tmp_path / "models") == {"vae/vae.safetensors": VAE}
+
+
+def test_the_models_of_a_request_are_fetched_and_those_that_nobody_knows_named(
+    hub: Hub, environ: dict[str, str], tmp_path: Path
+) -> None:
+    hub.add("a/b/one.safetensors", VAE)
+    hub.add("a/b/two.safetensors", LARGE)
+    nodes = {
+        "1": {"class_type": "LoraLoader", "inputs": {"lora_name": "one.safetensors"}},
+        "2": {"class_type": "VAELoader", "inputs": {"vae_name": "hf://a/b/two.safetensors"}},
+        "3": {"class_type": "VAELoader", "inputs": {"vae_name": "other.safetensors"}},
+    }
+    models = [{"folder": "loras", "name": "one.safetensors", "url": "hf://a/b/one.safetensors"}]
+    request = {"input": {"workflow": nodes, "models": models}}
+    result = fetch_workflow(environ, tmp_path, request)
+    assert result.returncode == 0, result.stderr
+    assert "note: node 3 names other.safetensors, and nobody says where" in result.stderr
+    assert files_below(tmp_path / "models") == {
+        "loras/one.safetensors": VAE,
+        "vae/two.safetensors": LARGE,
+    }
+
+
+def test_a_workflow_without_models_needs_nothing(environ: dict[str, str], tmp_path: Path) -> None:
+    result = fetch_workflow(environ, tmp_path, workflow())
+    assert result.returncode == 0
+    assert "does not say where any model can be had" in result.stderr
 
 
 def test_an_unknown_variant_is_refused_with_those_that_there_are(
@@ -329,9 +458,10 @@ def test_a_variant_without_models_needs_nothing(environ: dict[str, str]) -> None
 def build_step(environ: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
     """One step of the image's build, with its three places below `folder`."""
     program = (
-        "import models.fetch_for_image as step; from pathlib import Path; "
+        "import models.downloads as program, models.fetch_for_image as step; "
+        "from pathlib import Path; program.PAUSES_S = (0.01,) * 3; "
         f"folder = Path({str(folder)!r}); step.PLAN = folder / 'plan/file.json'; "
-        "step.LAYER = folder; step.MODELS = folder / 'models'; "
+        "step.CACHE = folder / 'cache'; step.LAYER = folder; step.MODELS = folder / 'models'; "
         "step.TOKEN = folder / 'HF_TOKEN'; step.main()"
     )
     return subprocess.run(
@@ -354,6 +484,31 @@ def test_a_step_of_the_build_fetches_one_file_and_makes_the_same_layer_each_time
     assert files_below(models) == {"vae/m.safetensors": LARGE}
     assert {path.stat().st_mtime for path in [models, *models.rglob("*")]} == {0.0}
     assert TOKEN not in result.stderr
+
+
+def test_a_build_that_is_cut_off_downloads_only_the_rest_the_next_time(
+    hub: Hub, environ: dict[str, str], tmp_path: Path
+) -> None:
+    pieces = 20
+    content = safetensors(pieces * STEP)
+    hub.add("a/b/config.json", b"{}")
+    hub.add("a/b/m.safetensors", content)
+    (tmp_path / "plan").mkdir()
+    (tmp_path / "plan" / "file.json").write_text(json.dumps(entry("a/b", None, "Whole")))
+    # After 18 pieces the hub goes away for good, as far as this build is concerned.
+    hub.refuse_after["a/b/m.safetensors"] = 18 * STEP
+    result = build_step(environ, tmp_path)
+    assert result.returncode == 1
+    assert "in a row; what came so far is kept" in result.stderr
+    assert not list((tmp_path / "models").rglob("*"))
+    shutil.rmtree(tmp_path / "models")
+    hub.refuse_after.clear()
+    hub.served.clear()
+    result = build_step(environ, tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert hub.sent("a/b/m.safetensors") <= 2 * STEP + STEP
+    assert (tmp_path / "models" / "Whole" / "m.safetensors").read_bytes() == content
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["steps"]
 
 
 def test_a_step_without_a_file_makes_an_empty_layer(

@@ -24,7 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "worker preflight",
         "run",
         "comfyui delivery request",
-        "media volume",
+        "media models volume",
         "job logs",
         "config",
         "hosts",
@@ -33,7 +33,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     )
 )
 PACKAGES = (
-    "comfyui", "delivery", "hosts", "media", "platform_side", "request", "run", "volume"
+    "comfyui", "delivery", "hosts", "media", "models", "platform_side", "request", "run", "volume"
 )  # fmt: skip
 """Packages that count as one module: what is inside them may import each other."""
 

@@ -188,7 +188,7 @@ def test_secrets_mask_themselves_wherever_settings_are_printed() -> None:
 
 
 def test_all_keys_are_secrets() -> None:
-    named = {name for name in FIELDS if name.endswith(("_KEY", "_KEY_ID"))}
+    named = {name for name in FIELDS if name.endswith(("_KEY", "_KEY_ID", "_TOKEN"))}
     assert named == {name for name, f in FIELDS.items() if f.metadata["parse"] is Secret}
     settings = Settings.from_env({**BUCKET, "COMFY_ORG_API_KEY": "comfyui-key-123456"})
     assert set(settings.secrets()) == {

@@ -38,8 +38,9 @@ class NotPublic(Exception):
     """A host has an address that does not belong to the public internet."""
 
     def __init__(self, host: str) -> None:
+        self.host = host[:255]
         super().__init__(
-            f"the host {host[:255]} has an address that is not public; only public addresses are "
+            f"the host {self.host} has an address that is not public; only public addresses are "
             "allowed, unless the endpoint has ALLOW_PRIVATE_INPUT_URLS=true"
         )
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from worker_comfyui.config import Settings
-from worker_comfyui.volume import cached_models, hunyuan, walk
+from worker_comfyui.volume import cached_models, fetched, hunyuan, walk
 from worker_comfyui.volume.cached_models import CachedModel
 from worker_comfyui.volume.layout import Layout
 
@@ -26,16 +26,17 @@ class ModelPaths:
 
     def __init__(self, settings: Settings) -> None:
         self._volume = settings.runpod_volume_path
+        self._fetched = fetched.locate(settings) if fetched.are_wanted(settings) else None
         self._folder: Path | None = None
 
     def prepare(self, models: Path) -> Path | None:
-        """Look at the volume, and return the file for ComfyUI; None where none is mounted.
+        """Look at the volume, and return the file for ComfyUI; None where it would say nothing.
 
         Args:
             models: ComfyUI's own models folder, for links that must lie there.
         """
         self.close()
-        if not self._volume.is_dir():
+        if not self._volume.is_dir() and not self._fetched:
             return None
         try:
             return self._prepare(models)
@@ -65,23 +66,31 @@ class ModelPaths:
                     folders.setdefault(place, source)
         hunyuan.make_links(hunyuan.links(folders), models, self._volume)
         path = self._folder / "extra_model_paths.yaml"
-        path.write_text(config(layout, self._folder / "models", linked), encoding="utf-8")
+        sections = dict(_sections(layout, self._folder / "models", linked))
+        if self._fetched:
+            sections |= self._fetched.sections(layout.folders)
+        path.write_text(config(sections), encoding="utf-8")
         return path
 
 
-def config(layout: Layout, links: Path, linked: Iterable[str]) -> str:
+Section = tuple[Path, Mapping[str, Sequence[str]]]
+"""A base path, and the folders below it by kind."""
+
+
+def config(sections: Mapping[str, Section]) -> str:
     """Write the file, as YAML.
 
     Format: ComfyUI 0.3.64 utils/extra_config.py.
     """
+    lines = (line for name, section in sections.items() for line in _section(name, *section))
+    return "\n".join((*lines, ""))
+
+
+def _sections(layout: Layout, links: Path, linked: Iterable[str]) -> Iterator[tuple[str, Section]]:
+    if layout.root.is_dir():
+        yield "network_volume", (layout.root.absolute(), layout.folders)
     kinds = sorted({PurePosixPath(place).parts[0] for place in linked})
-    return "\n".join(
-        (
-            *_section("network_volume", layout.root.absolute(), layout.folders),
-            *_section("cached_models", links, {kind: (kind,) for kind in kinds}),
-            "",
-        )
-    )
+    yield "cached_models", (links, {kind: (kind,) for kind in kinds})
 
 
 def _section(name: str, base: Path, folders: Mapping[str, Sequence[str]]) -> Iterator[str]:

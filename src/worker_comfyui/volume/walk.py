@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 NEVER = frozenset(
-    {"venv", "site-packages", "node_modules", "__pycache__", "custom_nodes", "huggingface-cache"}
+    {
+        *("venv", "site-packages", "node_modules", "__pycache__", "custom_nodes"),
+        *("huggingface-cache", "fetched-models"),
+    }
 )
 """Folders that hold many files, and none that a loader could be told to load."""
 

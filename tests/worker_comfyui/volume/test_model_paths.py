@@ -228,3 +228,31 @@ def test_nothing_is_written_to_the_volume(paths: ModelPaths, volume: Path, model
     paths.prepare(models)
     paths.close()
     assert {path: path.lstat().st_mtime_ns for path in volume.rglob("*")} == before
+
+
+def test_the_folders_of_fetched_models_are_named_with_and_without_a_volume(
+    volume: Path, models: Path, tmp_path: Path
+) -> None:
+    settings = Settings(runpod_volume_path=volume, allow_model_downloads=True)
+    paths = ModelPaths(settings)
+    found = sections(paths.prepare(models))
+    assert found["fetched_models"]["base_path"] == str(volume / "fetched-models" / "models")
+    assert found["fetched_models"]["loras"].split() == ["loras"]
+    assert found["fetched_links"]["vae"].split() == ["vae"]
+    assert "network_volume" in found
+    paths.close()
+    store = tmp_path / "store"
+    alone = Settings(
+        runpod_volume_path=tmp_path / "none", model_catalog="[]", model_store_path=store
+    )
+    paths = ModelPaths(alone)
+    found = sections(paths.prepare(models))
+    assert found["fetched_models"]["base_path"] == str(store / "models")
+    assert "network_volume" not in found
+    paths.close()
+
+
+def test_without_a_wish_for_models_nothing_is_said_of_them(volume: Path, models: Path) -> None:
+    paths = ModelPaths(Settings(runpod_volume_path=volume))
+    assert not [name for name in sections(paths.prepare(models)) if name.startswith("fetched")]
+    paths.close()

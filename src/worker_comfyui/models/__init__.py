@@ -1,0 +1,1 @@
+"""What a workflow names, where it can be had, and how it gets there."""

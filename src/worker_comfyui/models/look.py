@@ -1,0 +1,146 @@
+"""Compares the models that a workflow names with those that ComfyUI has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from worker_comfyui.errors import Detail, JobError, ModelRefused, ModelUnavailable, sentence
+from worker_comfyui.models import loaders
+from worker_comfyui.models.catalogue import Catalogue, Entry, Origin, line_to_add, name_fault
+from worker_comfyui.models.loaders import Named
+from worker_comfyui.models.policy import Policy
+from worker_comfyui.models.transfer.errors import Refused, TransferError
+from worker_comfyui.models.transfer.fetch import ask
+from worker_comfyui.models.transfer.sources import Source
+from worker_comfyui.models.transfer.terms import Means
+
+
+class Comfy(Protocol):
+    """What ComfyUI says of its nodes and models now."""
+
+    def node_class(self, class_type: str) -> Mapping[str, Any] | None:
+        """Return a class' entry of /object_info; None if there is none."""
+
+    def model_folders(self) -> Sequence[str]:
+        """Return the answer of GET /models."""
+
+    def models(self, folder: str) -> Sequence[str]:
+        """Return the answer of GET /models/FOLDER; empty for an unknown folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A model that is to be had: by any of these entries, the first that works."""
+
+    named: Named
+    entries: tuple[Entry, ...]
+
+
+class Look:
+    """Compares what a workflow names with what there is."""
+
+    def __init__(
+        self, comfy: Comfy, catalogue: Catalogue, policy: Policy, tick: Callable[[], None]
+    ) -> None:
+        self._comfy = comfy
+        self._catalogue = catalogue
+        self._policy = policy
+        self._tick = tick
+        self._classes: dict[str, Mapping[str, Any] | None] = {}
+        self._folders: dict[str, Sequence[str]] | None = None
+        self.missing: dict[str, str] = {}
+
+    def wish(self, named: Named) -> Wish | None:
+        """Return what is to be fetched for an input; None if nothing is, or nothing can be."""
+        if named.class_type not in self._classes:
+            self._classes[named.class_type] = self._comfy.node_class(named.class_type)
+        definition = self._classes[named.class_type]
+        listed = loaders.choices(definition, named.input)
+        if not named.is_url:
+            return self._by_name(named, listed)
+        if listed is None:  # no choice among files: a node that takes URLs by itself
+            return None
+        return Wish(named, (self._by_url(named, listed),))
+
+    def _by_name(self, named: Named, listed: Sequence[str] | None) -> Wish | None:
+        if listed is None or named.value in listed:
+            return None
+        folder = self._folder(named, listed)
+        entries = self._catalogue.find(named.value, folder)
+        own_name = named.value.replace("\\", "/")
+        if entries and not name_fault(own_name):
+            return Wish(named, tuple(replace(entry, name=own_name) for entry in entries))
+        self.missing[named.value] = (
+            "nobody says where it can be had: add it to `input.models` of the request, or the "
+            f"operator to MODEL_CATALOG: {line_to_add(folder or 'FOLDER', own_name)}"
+        )
+        return None
+
+    def _by_url(self, named: Named, listed: Sequence[str]) -> Entry:
+        folder = self._folder(named, listed)
+        try:
+            found = self._policy.source(
+                Entry(folder="", name="", url=named.value, origin=Origin.REQUEST, path="")
+            )
+            name = self._name(named, found)
+        except TransferError as error:
+            raise failed(named, error) from error
+        known = [entry for entry in self._catalogue if entry.url == named.value]
+        if known:
+            return known[0]
+        if folder is None:
+            raise ModelRefused(
+                f"{where(named)}: it cannot be told which kind of model this input takes; name "
+                "the file, and add it to `input.models` with its `folder`"
+            )
+        return Entry(
+            folder=folder,
+            name=name,
+            url=named.value,
+            origin=Origin.REQUEST,
+            path=f"workflow.{named.node_id}.inputs.{named.input}",
+        )
+
+    def _name(self, named: Named, found: Source) -> str:
+        name = found.name
+        if found.civitai or name_fault(name):
+            entry = Entry(
+                folder="loras",
+                name="x.safetensors",
+                url=named.value,
+                origin=Origin.REQUEST,
+                path="",
+            )
+            self._policy.check(entry)
+            name = ask(found, Means(rules=self._policy.rules(entry)), self._tick).filename
+        if fault := name_fault(name):
+            raise Refused(f"the file of this URL has no usable name, which {fault}")
+        return name
+
+    def _folder(self, named: Named, listed: Sequence[str]) -> str | None:
+        return loaders.folder_of(named.class_type, named.input, listed, self._all)
+
+    def _all(self) -> Mapping[str, Sequence[str]]:
+        if self._folders is None:
+            self._folders = {f: self._comfy.models(f) for f in self._comfy.model_folders()}
+        return self._folders
+
+
+def where(named: Named) -> str:
+    """Name a workflow's input, for messages."""
+    place = {"node_id": named.node_id, "class_type": named.class_type, "input": named.input}
+    return sentence({**place, "message": ""}).rstrip(": ")
+
+
+def failed(named: Named, error: TransferError) -> JobError:
+    """Turn a transfer's error into the job's, with the input that named the model."""
+    detail: Detail = {
+        "node_id": named.node_id,
+        "class_type": named.class_type,
+        "input": named.input,
+        "message": str(error),
+    }
+    kind = ModelUnavailable if error.retryable else ModelRefused
+    return kind(sentence(detail), [detail])

@@ -1,0 +1,111 @@
+"""Puts a file together from pieces that arrive in any order, and hashes it meanwhile."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from worker_comfyui.models.transfer.partial import Partial
+
+KEPT = 4
+"""Pieces that wait in memory for the hash; what is further ahead is read from the disk again."""
+
+
+class Spoiled(Exception):
+    """A piece on the disk is not what was written: it is fetched again."""
+
+
+class Assembly:
+    """The work that is left for one file, shared by the threads that fetch its pieces."""
+
+    def __init__(self, partial: Partial, workers: int) -> None:
+        self._partial = partial
+        self._workers = workers
+        self._todo = deque(partial.missing())
+        self._kept: dict[int, bytearray] = {}
+        self._free: list[bytearray] = []
+        self._in_hand: bytearray | None = None
+        self._at = 0
+        self._failure: BaseException | None = None
+        self._changed = threading.Condition()
+        self._pending = set(self._todo)
+
+    def claim(self) -> int | None:
+        """Take the next piece; None when all are there, or it is all over."""
+        with self._changed:
+            while self._pending and not self._todo and not self._failure:
+                self._changed.wait()  # a piece in another's hands may be given back
+            return self._todo.popleft() if self._todo and not self._failure else None
+
+    def give_up(self, index: int, error: BaseException) -> None:
+        """Leave a piece to the others; the last one's reason ends the work."""
+        with self._changed:
+            self._workers -= 1
+            self._todo.appendleft(index)
+            if not self._workers:
+                self._failure = self._failure or error
+            self._changed.notify_all()
+
+    def put(self, index: int, buffer: bytearray) -> bytearray:
+        """Write a piece, and return a buffer for the next one.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._partial.write(index, memoryview(buffer)[: self._partial.length(index)])
+        with self._changed:
+            self._pending.discard(index)
+            keep = len(self._kept) < KEPT and index - self._at <= 2 * KEPT
+            if keep:
+                self._kept[index] = buffer
+            self._changed.notify_all()
+            if not keep:
+                return buffer
+            if self._free:
+                return self._free.pop()
+        return bytearray(len(buffer))
+
+    def fail(self, error: BaseException) -> None:
+        """End the work; the first reason counts."""
+        with self._changed:
+            self._failure = self._failure or error
+            self._changed.notify_all()
+
+    def hash(self, check_head: Callable[[memoryview], None]) -> str:
+        """Wait for all pieces in order, and return the SHA-256 of the whole.
+
+        Args:
+            check_head: Is given the first piece, as soon as it is there; what it raises ends all.
+
+        Raises:
+            Spoiled: a piece must be fetched again.
+        """
+        digest = hashlib.sha256()
+        spare = bytearray(min(self._partial.piece_bytes, max(self._partial.size, 1)))
+        for index in range(self._partial.count):
+            content = self._next(index, spare)
+            if index == 0:
+                check_head(content)
+            digest.update(content)
+        return digest.hexdigest()
+
+    def _next(self, index: int, spare: bytearray) -> memoryview:
+        with self._changed:
+            self._at = index
+            while index in self._pending and not self._failure:
+                self._changed.wait()
+            if self._failure:
+                raise self._failure
+            kept = self._kept.pop(index, None)
+            if self._in_hand is not None:
+                self._free.append(self._in_hand)
+            self._in_hand = kept
+        if kept is not None:
+            return memoryview(kept)[: self._partial.length(index)]
+        content = self._partial.read(index, spare)
+        if content is None:
+            self._partial.forget(index)
+            raise Spoiled
+        return content
