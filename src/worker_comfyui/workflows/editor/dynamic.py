@@ -44,6 +44,7 @@ def choose(node: Node, widget: Widget, add: AddInput) -> None:
     if place is not None:  # its own slot is made last, so there is none for a fresh node
         slots, node.inputs = node.inputs[inputs_before:], node.inputs[:inputs_before]
         node.inputs[place + 1 : place + 1] = slots
+        _number_links(node, place + 1)
         _carry_links(node, removed, add)
 
 
@@ -66,8 +67,17 @@ def _carry_links(node: Node, removed: list[Slot], add: AddInput) -> None:
         index = next((i for i, slot in enumerate(node.inputs) if slot.name == old.name), None)
         if index is not None:
             node.inputs[index].link = old.link
-            if old.link is not None:
+            if old.link is not None and old.link in node.graph.links:
+                node.graph.links[old.link].target_slot = index
                 grow(node, index, add)
+
+
+def _number_links(node: Node, start: int) -> None:
+    """Correct where links come in after slots moved; an old migration goes by these numbers."""
+    for index, slot in enumerate(node.inputs[start:], start):
+        link = node.graph.links.get(slot.link) if slot.link is not None else None
+        if link is not None:
+            link.target_slot = index
 
 
 def start_group(node: Node, spec: InputSpec, add: AddInput) -> None:
@@ -131,6 +141,7 @@ def _add_group(node: Node, group_name: str, ordinal: int, add: AddInput) -> None
     last = max((i for i, s in enumerate(node.inputs) if s.name.startswith(before)), default=None)
     place = len(node.inputs) if last is None else last + 1
     node.inputs[place:place] = slots
+    _number_links(node, place)
 
 
 def _name(group_name: str, group: Autogrow, ordinal: int, spec: InputSpec) -> str:

@@ -159,8 +159,12 @@ class Node:
 
     @property
     def shown_title(self) -> str:
-        """What the editor shows: the file's title, else the class's."""
-        return self.title or (self.node_class.title if self.node_class else self.type)
+        """What the editor shows: the file's title, else that of its class or subgraph."""
+        if self.title:
+            return self.title
+        if self.definition is not None:
+            return self.definition.name
+        return self.node_class.title if self.node_class else self.type
 
     def where(self) -> dict[str, Any]:
         """Say for a problem which node it is about."""

@@ -1,7 +1,7 @@
 """What the JavaScript of node packs does when the editor loads and exports their nodes.
 
 Only what people's files need, as of the packs' versions of 2026: VideoHelperSuite, rgthree,
-ComfyUI-Custom-Scripts (pysssss). Virtual nodes of packs are in `virtual`.
+KJNodes, ComfyUI-Custom-Scripts (pysssss). Virtual nodes of packs are in `virtual`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,16 @@ _SIZE = re.compile(r"(\d+|\?)x(\d+|\?)", re.ASCII)
 _LORA_LOADER = "Power Lora Loader (rgthree)"
 _SHOW_TEXT = "ShowText|pysssss"
 _PICTURED = {"CheckpointLoader|pysssss", "LoraLoader|pysssss"}
+_COUNTED = (
+    "ConditioningMultiCombine",
+    "CrossFadeImagesMulti",
+    "ImageAddMulti",
+    "ImageBatchMulti",
+    "ImageConcatMulti",
+    "JoinStringMulti",
+    "MaskBatchMulti",
+    "TransitionImagesMulti",
+)
 _REPEATER = "Repeater|pysssss"
 
 
@@ -147,10 +157,30 @@ def _pictured(node: Node) -> None:
             node.widgets.append(Widget("example", "STRING", node.stored[-1], stored=False))
 
 
+def _counted(node: Node) -> None:
+    """KJNodes' nodes with a changing number of inputs have a button, which the editor sends."""
+    node.widgets.append(Widget("Update inputs", "BUTTON", None))
+
+
+def _compared(node: Node) -> None:
+    """The comparer sends the pictures that it last showed; the node ignores them."""
+    images = _listed(node)
+    shown = {"images": images[0]} if images and isinstance(images[0], list) else {}
+    node.widgets.append(Widget("rgthree_comparer", "IMAGES", shown))
+    node.stored = []
+
+
+def _displayed(node: Node) -> None:
+    node.widgets.append(Widget("output", "STRING", "", stored=False))
+
+
 _HANDLERS: dict[str, Callable[[Node], None]] = {
     _LORA_LOADER: _loras,
     _SHOW_TEXT: _shown_text,
     **dict.fromkeys(_PICTURED, _pictured),
+    **dict.fromkeys(_COUNTED, _counted),
+    "Image Comparer (rgthree)": _compared,
+    "Display Any (rgthree)": _displayed,
 }
 
 
