@@ -14,7 +14,8 @@ from worker_comfyui.workflows.editor import fresh, packs, primitives, restore
 from worker_comfyui.workflows.editor.definitions import build_order, find_hosts, renumber
 from worker_comfyui.workflows.editor.duplicates import merge_links
 from worker_comfyui.workflows.editor.export import Emitted, Exporter
-from worker_comfyui.workflows.editor.graph import File, Graph, Node
+from worker_comfyui.workflows.editor.graph import Graph, Node
+from worker_comfyui.workflows.editor.groups import GroupValues, assign_values, expand
 from worker_comfyui.workflows.editor.hosts import build_host, repair_host
 from worker_comfyui.workflows.editor.node_classes import NodeClasses
 from worker_comfyui.workflows.editor.promotions import Migration
@@ -73,10 +74,12 @@ def convert(
         InvalidRequest: the file is not one of the editor's, or too large.
     """
     file = read(raw, circumstances.path)
+    classes = NodeClasses(object_info)
     renumber(file)
+    group_values = expand(file, classes)
     find_hosts(file)
     graphs = build_order(file)
-    _build(file, graphs, NodeClasses(object_info))
+    _build(graphs, classes, group_values)
     for graph in graphs:
         _finish(graph)
     for graph in graphs:
@@ -86,12 +89,16 @@ def convert(
     return Conversion(workflow, exporter.emitted, exporter.problems)
 
 
-def _build(file: File, graphs: list[Graph], classes: NodeClasses) -> None:
+def _build(
+    graphs: list[Graph], classes: NodeClasses, group_values: Mapping[str, GroupValues]
+) -> None:
     instances: dict[str, list[Node]] = defaultdict(list)
     for graph in graphs:
         for node in graph.nodes.values():
             _build_node(node, classes, instances)
         merge_links(graph)
+        if graph.id in group_values:
+            assign_values(group_values[graph.id])
         for node in graph.nodes.values():
             if node.definition is not None and "proxyWidgets" in node.properties:
                 Migration(node, node.definition, instances[node.type]).run()

@@ -48,16 +48,16 @@ def read(raw: Mapping[str, Any], path: str = "workflow") -> File:
 
 
 def _definitions(raw: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    section = _object(raw, "definitions", path)
-    yield from _objects(section, "subgraphs", f"{path}.definitions")
+    section = object_at(raw, "definitions", path)
+    yield from objects(section, "subgraphs", f"{path}.definitions")
 
 
 def _graph(raw: Mapping[str, Any], path: str) -> Graph:
     graph = Graph(path, last_node_id=_last_node_id(raw, path))
     if not isinstance(raw.get("nodes"), list | None):
         raise at(f"{path}.nodes", "must be a list")
-    for where, node in _objects(raw, "nodes", path):
-        graph.listed.append(_node(node, where, graph))
+    for where, node in objects(raw, "nodes", path):
+        graph.listed.append(read_node(node, where, graph))
     graph.index()
     for link in _links(raw, path):
         graph.links[link.id] = link
@@ -65,12 +65,12 @@ def _graph(raw: Mapping[str, Any], path: str) -> Graph:
 
 
 def _last_node_id(raw: Mapping[str, Any], path: str) -> int:
-    state = _object(raw, "state", path)
+    state = object_at(raw, "state", path)
     ids = (raw.get("last_node_id"), state.get("lastNodeId"))
     return max((int(value) for value in ids if _is_number(value)), default=0)
 
 
-def _node(raw: Mapping[str, Any], path: str, graph: Graph) -> Node:
+def read_node(raw: Mapping[str, Any], path: str, graph: Graph) -> Node:
     mode = raw.get("mode")
     stored = raw.get("widgets_values")
     if not isinstance(mode, int | float | None):
@@ -79,7 +79,7 @@ def _node(raw: Mapping[str, Any], path: str, graph: Graph) -> Node:
         raise at(f"{path}.widgets_values", "must be a list, or an object by names")
     if not isinstance(raw.get("type"), str):
         raise at(f"{path}.type", "must be the name of a node class")
-    outputs = [output for _, output in _objects(raw, "outputs", path)]
+    outputs = [output for _, output in objects(raw, "outputs", path)]
     title = raw.get("title")
     return Node(
         id=_id(raw.get("id"), f"{path}.id"),
@@ -87,9 +87,9 @@ def _node(raw: Mapping[str, Any], path: str, graph: Graph) -> Node:
         path=path,
         title="" if title is None else str(title),
         mode=int(mode or 0),
-        properties=dict(_object(raw, "properties", path)),
+        properties=dict(object_at(raw, "properties", path)),
         stored=stored if stored is not None else [],
-        file_slots=[_slot(slot, where) for where, slot in _objects(raw, "inputs", path)],
+        file_slots=[_slot(slot, where) for where, slot in objects(raw, "inputs", path)],
         outputs=[_type(output.get("type")) for output in outputs],
         output_links=[_ids(output.get("links")) for output in outputs],
         graph=graph,
@@ -141,12 +141,12 @@ def _link(raw: Any, path: str) -> Link:
 
 
 def _ports(raw: Mapping[str, Any], key: str, path: str) -> Iterator[Port]:
-    for _, port in _objects(raw, key, path):
+    for _, port in objects(raw, key, path):
         name = str(port.get("name") or "")
         yield Port(name, _type(port.get("type")), _ids(port.get("linkIds")))
 
 
-def _object(raw: Mapping[str, Any], key: str, path: str) -> Mapping[str, Any]:
+def object_at(raw: Mapping[str, Any], key: str, path: str) -> Mapping[str, Any]:
     value = raw.get(key)
     if value is None or value == []:  # PHP-like tools write an empty object so
         return {}
@@ -155,7 +155,7 @@ def _object(raw: Mapping[str, Any], key: str, path: str) -> Mapping[str, Any]:
     return value
 
 
-def _objects(
+def objects(
     raw: Mapping[str, Any], key: str, path: str
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     values = raw.get(key)
