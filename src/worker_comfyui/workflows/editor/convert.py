@@ -10,12 +10,13 @@ from random import Random
 from typing import Any
 
 from worker_comfyui.job import Workflow
-from worker_comfyui.workflows.editor import fresh, packs, primitives, restore
+from worker_comfyui.workflows.editor import everywhere, fresh, packs, primitives, restore
 from worker_comfyui.workflows.editor.definitions import build_order, find_hosts, renumber
 from worker_comfyui.workflows.editor.duplicates import merge_links
 from worker_comfyui.workflows.editor.export import Emitted, Exporter
 from worker_comfyui.workflows.editor.graph import Graph, Node
-from worker_comfyui.workflows.editor.groups import GroupValues, assign_values, expand
+from worker_comfyui.workflows.editor.group_values import GroupValues, assign_values
+from worker_comfyui.workflows.editor.groups import expand
 from worker_comfyui.workflows.editor.hosts import build_host, repair_host
 from worker_comfyui.workflows.editor.node_classes import NodeClasses
 from worker_comfyui.workflows.editor.promotions import Migration
@@ -84,9 +85,12 @@ def convert(
         _finish(graph)
     for graph in graphs:
         _apply_primitives(graph, circumstances.now)
-    exporter = Exporter(file.root, circumstances.random, circumstances.now)
-    workflow = exporter.run()
-    return Conversion(workflow, exporter.emitted, exporter.problems)
+    problems, notes = Problems(), list[str]()
+    if circumstances.queued:
+        for graph in graphs:
+            everywhere.connect(graph, problems, notes)
+    exporter = Exporter(file.root, circumstances.random, circumstances.now, problems)
+    return Conversion(exporter.run(), exporter.emitted, problems, notes)
 
 
 def _build(

@@ -42,8 +42,8 @@ def renumber(file: File) -> None:
         _rename_in_links(graph, names)
     for graph in (file.root, *file.definitions.values()):
         for node in graph.listed:
-            if names := renamed.get(node.type):
-                _rename_in_proxies(node, names)
+            if node.type in renamed:
+                _rename_in_proxies(node, renamed[node.type])
 
 
 def _rename_in_links(graph: Graph, names: dict[str, str]) -> None:

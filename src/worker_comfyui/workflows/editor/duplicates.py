@@ -1,4 +1,7 @@
-"""Links that connect the same two slots are one. Frontend lib/litegraph/src/linkDeduplication.ts."""
+"""Links that connect the same two slots are one.
+
+Frontend lib/litegraph/src/linkDeduplication.ts.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,9 @@ def merge_links(graph: Graph) -> None:
                 places[target] = _places(graph, target)
             survivor = min(same, key=lambda link: places[target].get(link.id, len(places[target])))
             kept |= dict.fromkeys((link.id for link in same), survivor.id)
-    for link, survivor in kept.items():
-        if link != survivor:
-            del graph.links[link]
+    for link_id, survivor_id in kept.items():
+        if link_id != survivor_id:
+            del graph.links[link_id]
     if kept:
         _rename(graph, kept)
 

@@ -40,11 +40,11 @@ def choose(node: Node, widget: Widget, add: AddInput) -> None:
     made, node.widgets = node.widgets[widgets_before:], node.widgets[:widgets_before]
     place = next(i for i, other in enumerate(node.widgets) if other is widget) + 1
     node.widgets[place:place] = made
-    place = next((i for i, slot in enumerate(node.inputs) if slot.name == widget.name), None)
-    if place is not None:  # its own slot is made last, so there is none for a fresh node
+    own = next((i for i, slot in enumerate(node.inputs) if slot.name == widget.name), None)
+    if own is not None:  # a fresh node does not have it yet
         slots, node.inputs = node.inputs[inputs_before:], node.inputs[:inputs_before]
-        node.inputs[place + 1 : place + 1] = slots
-        _number_links(node, place + 1)
+        node.inputs[own + 1 : own + 1] = slots
+        _number_links(node, own + 1)
         _carry_links(node, removed, add)
 
 

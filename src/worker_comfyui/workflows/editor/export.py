@@ -39,14 +39,15 @@ class Exporter:
         root: The graph that runs, built.
         random: Draws `{a|b}`.
         now: For `%date:...%`.
+        problems: Takes what cannot be written.
     """
 
-    def __init__(self, root: Graph, random: Random, now: datetime) -> None:
+    def __init__(self, root: Graph, random: Random, now: datetime, problems: Problems) -> None:
         self._root = root
         self._random = random
         self._replacements = text.Replacements(root, now)
         self.tracer = Tracer()
-        self.problems = Problems()
+        self.problems = problems
         self.emitted: dict[str, Emitted] = {}
 
     def run(self) -> Workflow:
@@ -55,10 +56,10 @@ class Exporter:
             if node.mode not in _SILENT:
                 self._collect(scope, node)
         workflow = {id_: self._node(emitted) for id_, emitted in self.emitted.items()}
-        for node in workflow.values():
-            gone = [name for name, value in node["inputs"].items() if self._is_cut(value)]
+        for sent in workflow.values():
+            gone = [name for name, value in sent["inputs"].items() if self._is_cut(value)]
             for name in gone:
-                del node["inputs"][name]
+                del sent["inputs"][name]
         return workflow
 
     def _is_cut(self, value: Any) -> bool:

@@ -33,6 +33,7 @@ class Link:
     origin_slot: int
     target: str
     target_slot: int
+    type: str = ""
 
 
 @dataclass(slots=True, eq=False)

@@ -1,7 +1,8 @@
 """Group nodes, which subgraphs replaced in 2025: each becomes a host with a definition of its own.
 
 The editor of today loses values when it does this, so its export is no guide. What is here is what
-the editor that made the files did (frontend 1.27 extensions/core/groupNode.ts); the ids are today's.
+the editor that made the files did (frontend 1.27 extensions/core/groupNode.ts). The ids are those
+of today's.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import Any
 
 from worker_comfyui.workflows.editor.graph import (
@@ -21,29 +21,15 @@ from worker_comfyui.workflows.editor.graph import (
     Node,
     Port,
     Slot,
-    Widget,
 )
-from worker_comfyui.workflows.editor.node_classes import COMBO, InputSpec, NodeClass, NodeClasses
+from worker_comfyui.workflows.editor.group_values import GroupValues
+from worker_comfyui.workflows.editor.node_classes import InputSpec, NodeClass, NodeClasses
 from worker_comfyui.workflows.editor.reading import MAX_NODES, object_at, objects, read_node
-from worker_comfyui.workflows.editor.restore import assign
+from worker_comfyui.workflows.editor.virtual import PRIMITIVE, REROUTE
 from worker_comfyui.workflows.problems import at, refusal
 
 PREFIXES = ("workflow>", "workflow/")
-PRIMITIVE = "PrimitiveNode"
 MAX_DEPTH = 20
-
-
-@dataclass(frozen=True, slots=True)
-class GroupValues:
-    """What a group node stores for the widgets inside.
-
-    Attributes:
-        widgets: The node inside and the name of its widget, in order.
-        stored: The group node's own `widgets_values`.
-    """
-
-    widgets: list[tuple[Node, str]]
-    stored: list[Any]
 
 
 @dataclass(slots=True)
@@ -57,6 +43,7 @@ class _Group:
     inner: list[tuple[int, int, int, int]]
     incoming: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     outgoing: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
+    external: dict[int, set[Any]] = field(default_factory=lambda: defaultdict(set))
     seen: dict[str, int] = field(default_factory=dict)
     entries: list[tuple[Node, str]] = field(default_factory=list)
     sockets: list[tuple[str, Node, Slot]] = field(default_factory=list)
@@ -102,37 +89,6 @@ def expand(file: File, classes: NodeClasses) -> dict[str, GroupValues]:
             link.target = renamed.get(link.target, link.target)
         graph.index()
     return values
-
-
-def assign_values(values: GroupValues) -> None:
-    """Give the widgets inside a group what the group node stores for them."""
-    position = 0
-    for node, name in values.widgets:
-        if position >= len(values.stored):
-            return
-        value = values.stored[position]
-        if node.type == PRIMITIVE:
-            node.stored = [value]
-            position += _primitive_entries(node)
-            continue
-        widget = node.widget(name)
-        if widget is not None and widget.stored:
-            assign(node, widget, value)
-            position += 1 + _followers(node, widget)
-
-
-def _followers(node: Node, widget: Widget) -> int:
-    """Count the widgets that belong to another and own entries, such as a seed's control."""
-    rest = node.widgets[node.widgets.index(widget) + 1 :]
-    return sum(other.stored for other in takewhile(lambda other: other.spec is None, rest))
-
-
-def _primitive_entries(node: Node) -> int:
-    link = node.graph.links.get(next(iter(node.output_links[0]), "")) if node.output_links else None
-    target = node.graph.nodes.get(link.target) if link else None
-    slot = target.slot_of_link(link.id) if target and link else None
-    widget = target.widget(slot.widget) if target and slot and slot.widget else None
-    return {"INT": 2, "FLOAT": 2, COMBO: 3}.get(widget.kind if widget else "", 1)
 
 
 def _name(node: Node, groups: Mapping[str, Any]) -> str | None:
@@ -184,6 +140,10 @@ def _read_group(raw: Mapping[str, Any], path: str, counter: _Counter) -> _Group:
     for origin, origin_slot, target, target_slot in group.inner:
         group.outgoing[origin].add(origin_slot)
         group.incoming[target].add(target_slot)
+    external = raw.get("external")
+    for entry in external if isinstance(external, list) else ():
+        if isinstance(entry, list) and len(entry) > 1 and all(map(_is_index, entry[:2])):
+            group.external[entry[0]].add(entry[1])
     return group
 
 
@@ -191,10 +151,14 @@ def _inner_links(raw: Mapping[str, Any], count: int) -> Iterator[tuple[int, int,
     links = raw.get("links")
     for link in links if isinstance(links, list) else ():
         ends = link[:4] if isinstance(link, list) and len(link) >= 4 else None
-        if ends and all(isinstance(end, int) and end >= 0 for end in ends):
+        if ends and all(map(_is_index, ends)):
             origin, origin_slot, target, target_slot = ends
             if origin < count and target < count:
                 yield origin, origin_slot, target, target_slot
+
+
+def _is_index(value: Any) -> bool:
+    return isinstance(value, int) and value >= 0
 
 
 def _make_ports(group: _Group, host: Node, classes: NodeClasses) -> None:
@@ -236,7 +200,7 @@ def _list_virtual(group: _Group, index: int, node: Node) -> None:
     if node.type == PRIMITIVE and group.outgoing[index]:
         _unique(group, index, node, "value")
         group.entries.append((node, "value"))
-    elif node.type == "Reroute" and not group.incoming[index]:
+    elif node.type == REROUTE and not group.incoming[index]:
         node.file_slots = node.file_slots[:1] or [Slot("", "*")]
         kind = (node.outputs[0] if node.outputs else "") or "*"
         group.sockets.append((_unique(group, index, node, kind), node, node.file_slots[0]))
@@ -310,11 +274,9 @@ def _add_input(graph: Graph, name: str, node: Node, slot: Slot) -> None:
 
 
 def _make_outputs(group: _Group, index: int, node: Node, node_class: NodeClass | None) -> None:
-    external = group.raw.get("external")
-    entries = external if isinstance(external, list) else ()
-    outside = {entry[1] for entry in entries if isinstance(entry, list) and entry[:1] == [index]}
+    outside = group.external[index]
     inside = group.outgoing[index]
-    if node_class is None and (node.type != "Reroute" or (inside and not outside)):
+    if node_class is None and (node.type != REROUTE or (inside and not outside)):
         return
     for slot, kind in enumerate(node_class.outputs if node_class else node.outputs[:1]):
         hidden = slot in inside and slot not in outside

@@ -18,10 +18,36 @@ MATCH_TYPE = "COMFY_MATCHTYPE_V3"
 KNOWN_V3 = {DYNAMIC_COMBO, AUTOGROW, MATCH_TYPE}
 
 WIDGET_TYPES = frozenset(
-    "INT FLOAT BOOLEAN STRING MARKDOWN COMBO IMAGEUPLOAD COLOR IMAGECOMPARE BOUNDING_BOX CHART "
-    "GALLERIA PAINTER COMPOSITOR TEXTAREA CURVE RANGE VIDEO_EDIT BOUNDING_BOXES COLORS "
-    "COMFY_DYNAMICCOMBO_V3 AUDIO_UI AUDIOUPLOAD AUDIO_RECORD WEBCAM LOAD_3D LOAD_3D_ADVANCED "
-    "PREVIEW_3D".split()
+    {
+        "INT",
+        "FLOAT",
+        "BOOLEAN",
+        "STRING",
+        "MARKDOWN",
+        "COMBO",
+        "IMAGEUPLOAD",
+        "COLOR",
+        "IMAGECOMPARE",
+        "BOUNDING_BOX",
+        "CHART",
+        "GALLERIA",
+        "PAINTER",
+        "COMPOSITOR",
+        "TEXTAREA",
+        "CURVE",
+        "RANGE",
+        "VIDEO_EDIT",
+        "BOUNDING_BOXES",
+        "COLORS",
+        "COMFY_DYNAMICCOMBO_V3",
+        "AUDIO_UI",
+        "AUDIOUPLOAD",
+        "AUDIO_RECORD",
+        "WEBCAM",
+        "LOAD_3D",
+        "LOAD_3D_ADVANCED",
+        "PREVIEW_3D",
+    }
 )
 """Types for which the editor makes a widget; any other type is a plain socket."""
 

@@ -127,7 +127,7 @@ def _loras(node: Node) -> None:
         if both and sent.get("strengthTwo") is None:
             sent["strengthTwo"] = 1
         node.widgets.append(Widget(f"lora_{number}", "LORA", sent))
-    node.widgets.append(Widget("➕ Add Lora", "BUTTON", ""))
+    node.widgets.append(Widget("\N{HEAVY PLUS SIGN} Add Lora", "BUTTON", ""))
     node.stored = []
 
 

@@ -17,7 +17,6 @@ from worker_comfyui.workflows.editor.graph import UNSET, Graph, Node, Slot, Widg
 from worker_comfyui.workflows.editor.node_classes import WIDGET_TYPES, InputSpec
 from worker_comfyui.workflows.editor.restore import assign
 
-PRIMITIVE = "PrimitiveNode"
 _REPLACES = "Run widget replace on values"
 _NOT_COMPARED = {
     "default",
@@ -101,7 +100,7 @@ def _spec(node: Node, slot: Slot) -> InputSpec | None:
 
 
 def _merge(linked: list[tuple[Node, Slot]], widget: Widget, first: InputSpec) -> None:
-    """Narrow the primitive's options by each input that it is linked to, and its value with them."""
+    """Narrow the options by each input that is linked, and the value with them."""
     merged = first
     for node, slot in linked:
         target = node.widget(slot.widget) if slot.widget is not None else None
@@ -202,4 +201,5 @@ def _fraction(number: float, options: Mapping[str, Any]) -> float:
         return number
     nearest = math.floor(number / unit + 0.5) * unit
     nearest = float(f"{nearest:.{min(digits, 100)}f}")
-    return min(max(nearest, options.get("min", -math.inf)), options.get("max", math.inf))
+    low, high = options.get("min", -math.inf), options.get("max", math.inf)
+    return float(min(max(nearest, low), high))

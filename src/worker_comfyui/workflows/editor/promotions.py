@@ -14,9 +14,9 @@ from typing import Any
 from worker_comfyui.workflows.editor.definitions import proxies
 from worker_comfyui.workflows.editor.graph import INPUT_PANEL, UNSET, Graph, Link, Node, Port, Slot
 from worker_comfyui.workflows.editor.hosts import deepest_widget, promote, targets
+from worker_comfyui.workflows.editor.virtual import PRIMITIVE
 from worker_comfyui.workflows.editor.widgets import SHIM
 
-PRIMITIVE = "PrimitiveNode"
 MAX_PROXIES = 1_000
 
 _PREFIX = re.compile(r"\s*([0-9]+)\s*:\s*(.+)", re.ASCII)
@@ -175,9 +175,9 @@ class Migration:
         slots = self._primitive_targets(node)
         if not slots:
             return
-        kind = node.outputs[0] if node.outputs else "*"
-        kind = kind or "*"
-        if any((slot.type or "*") != kind and "*" not in {slot.type or "*", kind} for _, slot in slots):
+        kind = (node.outputs[0] if node.outputs else "") or "*"
+        types = {slot.type or "*" for _, slot in slots} - {"*"}
+        if kind != "*" and types - {kind}:
             return
         title = node.title if node.title not in {"", PRIMITIVE} else entries[0].name
         name = self._add_input(title, kind, slots)

@@ -67,10 +67,11 @@ def _graph(raw: Mapping[str, Any], path: str) -> Graph:
 def _last_node_id(raw: Mapping[str, Any], path: str) -> int:
     state = object_at(raw, "state", path)
     ids = (raw.get("last_node_id"), state.get("lastNodeId"))
-    return max((int(value) for value in ids if _is_number(value)), default=0)
+    return max((int(value) for value in ids if value is not None and _is_number(value)), default=0)
 
 
 def read_node(raw: Mapping[str, Any], path: str, graph: Graph) -> Node:
+    """Read one node."""
     mode = raw.get("mode")
     stored = raw.get("widgets_values")
     if not isinstance(mode, int | float | None):
@@ -124,19 +125,20 @@ def _links(raw: Mapping[str, Any], path: str) -> Iterator[Link]:
 
 def _link(raw: Any, path: str) -> Link:
     if isinstance(raw, list) and len(raw) >= 5:
-        values = raw[:5]
+        values = [*raw[:6], None][:6]
     elif isinstance(raw, Mapping):
-        keys = ("id", "origin_id", "origin_slot", "target_id", "target_slot")
+        keys = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
         values = [raw.get(key) for key in keys]
     else:
         raise at(path, "must be [id, origin_id, origin_slot, target_id, target_slot, type]")
-    link, origin, origin_slot, target, target_slot = values
+    link, origin, origin_slot, target, target_slot, kind = values
     return Link(
         _id(link, f"{path}: id"),
         _id(origin, f"{path}: origin_id"),
         _slot_index(origin_slot, f"{path}: origin_slot"),
         _id(target, f"{path}: target_id"),
         _slot_index(target_slot, f"{path}: target_slot"),
+        _type(kind),
     )
 
 
@@ -147,6 +149,7 @@ def _ports(raw: Mapping[str, Any], key: str, path: str) -> Iterator[Port]:
 
 
 def object_at(raw: Mapping[str, Any], key: str, path: str) -> Mapping[str, Any]:
+    """Return the object under a key; an empty one if it is not there."""
     value = raw.get(key)
     if value is None or value == []:  # PHP-like tools write an empty object so
         return {}
@@ -155,9 +158,8 @@ def object_at(raw: Mapping[str, Any], key: str, path: str) -> Mapping[str, Any]:
     return value
 
 
-def objects(
-    raw: Mapping[str, Any], key: str, path: str
-) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def objects(raw: Mapping[str, Any], key: str, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """List the objects in the list under a key, each with its path; null entries are left out."""
     values = raw.get(key)
     if values is None:
         return

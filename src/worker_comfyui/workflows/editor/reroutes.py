@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from worker_comfyui.workflows.editor.graph import Graph, Node
 from worker_comfyui.workflows.editor.trace import compatible
-
-REROUTE = "Reroute"
+from worker_comfyui.workflows.editor.virtual import REROUTE
 
 
 def cut_mismatches(graph: Graph) -> None:

@@ -18,10 +18,29 @@ from worker_comfyui.workflows.problems import at
 
 NAMED_AFTER = "Node name for S&R"
 SAVING_CLASSES = frozenset(
-    "SaveImage SaveImageAdvanced SaveSVGNode SaveVideo SaveAnimatedWEBP SaveWEBM SaveAudio "
-    "SaveAudioMP3 SaveAudioOpus SaveAudioAdvanced SaveGLB Save3DAdvanced SaveGaussianSplat "
-    "SavePointCloud SaveAnimatedPNG CLIPSave VAESave ModelSave LoraSave SaveLatent "
-    "VHS_VideoCombine".split()
+    {
+        "SaveImage",
+        "SaveImageAdvanced",
+        "SaveSVGNode",
+        "SaveVideo",
+        "SaveAnimatedWEBP",
+        "SaveWEBM",
+        "SaveAudio",
+        "SaveAudioMP3",
+        "SaveAudioOpus",
+        "SaveAudioAdvanced",
+        "SaveGLB",
+        "Save3DAdvanced",
+        "SaveGaussianSplat",
+        "SavePointCloud",
+        "SaveAnimatedPNG",
+        "CLIPSave",
+        "VAESave",
+        "ModelSave",
+        "LoraSave",
+        "SaveLatent",
+        "VHS_VideoCombine",
+    }
 )
 """Classes in whose `filename_prefix` the editor replaces text."""
 _PATTERN = re.compile(r"%([^%]+)%")
@@ -135,7 +154,7 @@ def _draw(text: str, random: Random, path: str, depth: int) -> str:
             index += 1
         elif char == "{":
             choices, index = _choices(text, index)
-            parts.append(_draw(random.choice(choices), random, path, depth + 1))  # noqa: S311
+            parts.append(_draw(random.choice(choices), random, path, depth + 1))
         else:
             parts.append(char)
     return _ESCAPED.sub(r"\1", "".join(parts))

@@ -51,7 +51,7 @@ class Scope:
         self.graph = graph
         self.host = host
         self.parent = parent
-        self.prefix = f"{parent.prefix}{host.id}:" if parent and host else ""
+        self.prefix: str = f"{parent.prefix}{host.id}:" if parent and host else ""
         self._children: dict[int, Scope] = {}
         self._setters: dict[str, Node] | None = None
 
@@ -66,10 +66,10 @@ class Scope:
         """Find the Set node of a name, here or in the scopes around."""
         scope: Scope | None = self
         while scope is not None:
-            if scope._setters is None:  # noqa: SLF001  # the same class
-                scope._setters = setters(scope.graph)  # noqa: SLF001
-            if name in scope._setters:  # noqa: SLF001
-                return scope, scope._setters[name]  # noqa: SLF001
+            if scope._setters is None:  # the same class
+                scope._setters = setters(scope.graph)
+            if name in scope._setters:
+                return scope, scope._setters[name]
             scope = scope.parent
         return None
 
@@ -166,19 +166,25 @@ def _from_output(step: _Step) -> _Step | Source | None:
     if node.mode == Mode.BYPASS:
         index = _bypass(node, step.slot, step.type or "")
         return None if index is None else _Step(scope, node, index, is_input=True)
-    match role(node):
-        case Role.HOST:
-            return _into(step)
-        case Role.GET:
-            found = scope.setter(stored_name(node))
-            return _Step(*found, 0, is_input=True, type=step.type) if found else None
-        case Role.SET:
-            return _Step(scope, node, 0, is_input=True, type=step.type)
-        case Role.PASS:
-            return _Step(scope, node, step.slot, is_input=True, type=step.type)
-        case Role.PRIMITIVE | Role.NOTHING:
-            return None
+    kind = role(node)
+    if kind is Role.HOST:
+        return _into(step)
+    if kind in _VIRTUAL:
+        return _through(step, kind)
     return Source(f"{scope.prefix}{node.id}", step.slot)
+
+
+_VIRTUAL = {Role.PASS, Role.SET, Role.GET, Role.PRIMITIVE, Role.NOTHING}
+
+
+def _through(step: _Step, kind: Role) -> _Step | None:
+    """Go through a node that exists in the browser only."""
+    if kind is Role.PASS:
+        return _Step(step.scope, step.node, step.slot, is_input=True, type=step.type)
+    if kind is Role.SET:
+        return _Step(step.scope, step.node, 0, is_input=True, type=step.type)
+    found = step.scope.setter(stored_name(step.node)) if kind is Role.GET else None
+    return _Step(*found, 0, is_input=True, type=step.type) if found else None
 
 
 def _into(step: _Step) -> _Step | None:

@@ -24,11 +24,14 @@ class Role(Enum):
     MISSING = "missing"
 
 
+PRIMITIVE = "PrimitiveNode"
+REROUTE = "Reroute"
+
 _CORE = {
     "Note": Role.NOTHING,
     "MarkdownNote": Role.NOTHING,
-    "Reroute": Role.PASS,
-    "PrimitiveNode": Role.PRIMITIVE,
+    REROUTE: Role.PASS,
+    PRIMITIVE: Role.PRIMITIVE,
 }
 _PACKS = {
     "SetNode": Role.SET,

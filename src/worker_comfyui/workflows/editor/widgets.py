@@ -121,7 +121,9 @@ def _dynamic_combo(spec: InputSpec, _node: Node) -> list[Widget]:
 def branches(spec: InputSpec) -> list[dict[str, Any]]:
     """List the options of a dynamic combo: `key`, and the `inputs` that come with it."""
     return [
-        option for option in spec.choices if isinstance(option, dict) and option.get("key") is not None
+        option
+        for option in spec.choices
+        if isinstance(option, dict) and option.get("key") is not None
     ]
 
 
