@@ -29,6 +29,7 @@ Find = Callable[[str, str], Any]
 
 _ADDRESS = re.compile(r"(https?://|data:)", re.IGNORECASE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]{200,}={0,2}\s*")
+_JSON_STARTS = {"{", "[", '"'}
 _WRAPPERS = ("input", "prompt", "output", "workflow")
 
 
@@ -83,11 +84,18 @@ def unwrap(value: Any, sources: Sources, path: str = "workflow") -> Sent:
             return Sent(value, layer.path, is_editor=True, notes=layer.notes)
         if is_api_format(value):
             return Sent(value, layer.path, False, layer.graph, layer.notes)
-        layer = _from_text(layer, sources) if isinstance(value, str) else _inside(layer)
+        if not isinstance(value, str):
+            layer = _inside(layer)
+        elif value.lstrip()[:1] in _JSON_STARTS:
+            layer = replace(layer, value=_json(value, layer.path))
+        else:
+            layer = _from_text(layer, sources)
+            sources = Sources()  # what was loaded is not followed to other places
     raise at(layer.path, f"is wrapped more than {MAX_LAYERS} times. {EXPORT}")
 
 
 def _inside(layer: _Layer) -> _Layer:
+    """Take off one wrapping."""
     value, path = layer.value, layer.path
     if value is None:
         raise at(path, f"is missing. {EXPORT}")
@@ -95,35 +103,55 @@ def _inside(layer: _Layer) -> _Layer:
         raise at(path, f"must be an object, not {kind(value)}. {EXPORT}")
     if not value:
         raise at(path, f"has no nodes. {EXPORT}")
-    if "input" in value and isinstance(value["input"], Mapping | str):
-        return replace(layer, value=value["input"], path=f"{path}.input")
+    for unwrapped in (_of_request, _of_prompt, _of_graph, _of_history):
+        inner = unwrapped(layer, value)
+        if inner is not None:
+            return inner
+    raise at(path, f"is not a workflow: no node in it has a `class_type`. {EXPORT}")
+
+
+def _of_request(layer: _Layer, value: Mapping[str, Any]) -> _Layer | None:
+    """`{"input": {"workflow": ...}}`, as RunPod takes it."""
+    if not isinstance(value.get("input"), Mapping | str):
+        return None
+    return replace(layer, value=value["input"], path=f"{layer.path}.input")
+
+
+def _of_prompt(layer: _Layer, value: Mapping[str, Any]) -> _Layer | None:
+    """`{"prompt": ...}` of ComfyUI's API and history, `{"output": ...}` of its editor."""
     graph = _graph_beside(value) or layer.graph
     for key in ("prompt", "output"):
-        inner = value.get(key)
-        if isinstance(inner, list) and len(inner) > 2:  # of ComfyUI's history: number, id, prompt
-            extra = inner[3] if len(inner) > 3 else None
-            return replace(
-                layer, value=inner[2], path=f"{path}.{key}[2]", graph=_graph_in(extra) or graph
-            )
+        inner, path = value.get(key), f"{layer.path}.{key}"
+        if isinstance(inner, list) and len(inner) > 2:  # of the history: number, id, prompt, extra
+            graph = _graph_in(inner[3]) if len(inner) > 3 else graph
+            return replace(layer, value=inner[2], path=f"{path}[2]", graph=graph)
         if isinstance(inner, Mapping | str) and _leads_on(inner):
-            return replace(layer, value=inner, path=f"{path}.{key}", graph=graph)
-    if isinstance(value.get("workflow"), Mapping | str):
-        beside = [name for name in ("images", "files", "overrides") if value.get(name)]
-        notes = layer.notes
-        if beside:
-            listed = ", ".join(f"`{name}`" for name in beside)
-            notes += (f"{path} is a whole request: its {listed} count only beside `workflow`",)
-        return replace(layer, value=value["workflow"], path=f"{path}.workflow", notes=notes)
-    if len(value) == 1:
-        key, only = next(iter(value.items()))
-        if isinstance(only, Mapping) and "prompt" in only:
-            return replace(layer, value=only, path=f"{path}.{cut(key)}")
-    raise at(path, f"is not a workflow: no node in it has a `class_type`. {EXPORT}")
+            return replace(layer, value=inner, path=path, graph=graph)
+    return None
+
+
+def _of_graph(layer: _Layer, value: Mapping[str, Any]) -> _Layer | None:
+    """`{"workflow": ...}`: a request's `input`, or the editor's file beside other things."""
+    if not isinstance(value.get("workflow"), Mapping | str):
+        return None
+    notes = layer.notes
+    beside = [f"`{name}`" for name in ("images", "files", "overrides") if value.get(name)]
+    if beside:
+        notes += (f"{layer.path} is a whole request: its {', '.join(beside)} are not used",)
+    return replace(layer, value=value["workflow"], path=f"{layer.path}.workflow", notes=notes)
+
+
+def _of_history(layer: _Layer, value: Mapping[str, Any]) -> _Layer | None:
+    """`{"<prompt id>": {"prompt": [...]}}`, one entry of ComfyUI's history."""
+    key, only = next(iter(value.items()))
+    if len(value) > 1 or not isinstance(only, Mapping) or "prompt" not in only:
+        return None
+    return replace(layer, value=only, path=f"{layer.path}.{cut(key)}")
 
 
 def _leads_on(inner: Mapping[str, Any] | str) -> bool:
     if isinstance(inner, str):
-        return inner.lstrip()[:1] in {"{", '"'}
+        return inner.lstrip()[:1] in _JSON_STARTS
     return is_api_format(inner) or is_editor_format(inner) or bool(inner.keys() & set(_WRAPPERS))
 
 
@@ -142,8 +170,6 @@ def _graph_in(extra: Any) -> Mapping[str, Any] | None:
 
 def _from_text(layer: _Layer, sources: Sources) -> _Layer:
     text, path = layer.value.strip(), layer.path
-    if text[:1] in {"{", "[", '"'}:
-        return replace(layer, value=_json(text, path))
     if _ADDRESS.match(text) or _BASE64.fullmatch(text):
         if sources.load is None:
             raise at(path, "is a file or an address, which cannot be read here")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -24,6 +25,7 @@ from worker_comfyui.workflows.editor.reading import read
 from worker_comfyui.workflows.editor.reroutes import cut_mismatches
 from worker_comfyui.workflows.editor.text import Replacements
 from worker_comfyui.workflows.editor.virtual import Role, role
+from worker_comfyui.workflows.editor.widgets import CONTROL
 from worker_comfyui.workflows.problems import Problems
 
 
@@ -36,12 +38,14 @@ class Conversion:
         nodes: What each node of it is in the file.
         problems: Why it must not run as it is.
         notes: What the caller may want to know.
+        randomized: Inputs for which the editor would draw a new value after the run.
     """
 
     workflow: Workflow
     nodes: Mapping[str, Emitted]
     problems: Problems
     notes: list[str] = field(default_factory=list)
+    randomized: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,17 @@ def convert(
         for graph in graphs:
             everywhere.connect(graph, problems, notes)
     exporter = Exporter(file.root, circumstances.random, circumstances.now, problems)
-    return Conversion(exporter.run(), exporter.emitted, problems, notes)
+    workflow = exporter.run()
+    randomized = list(_randomized(workflow, exporter.emitted))
+    return Conversion(workflow, exporter.emitted, problems, notes, randomized)
+
+
+def _randomized(workflow: Workflow, nodes: Mapping[str, Emitted]) -> Iterator[str]:
+    for node_id, emitted in nodes.items():
+        for widget, control in pairwise(emitted.node.widgets):
+            sent = workflow[node_id]["inputs"].get(widget.name)
+            if control.kind == CONTROL and control.value == "randomize" and isinstance(sent, int):
+                yield f"{node_id}.{widget.name}"
 
 
 def _build(
