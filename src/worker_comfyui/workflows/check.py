@@ -42,7 +42,7 @@ def problems(
     check = _Check(workflow, object_info, sent)
     context = Context(
         workflow,
-        lambda name: check.description(name),
+        check.description,
         lambda: object_info,
         sent,
         locate,

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
@@ -13,15 +12,12 @@ from typing import Any
 
 from worker_comfyui.errors import Detail
 from worker_comfyui.job import Workflow
-from worker_comfyui.node_problems import is_link
 from worker_comfyui.workflows.class_inputs import specs_of
-from worker_comfyui.workflows.editor.node_classes import COMBO, InputSpec
-from worker_comfyui.workflows.problems import Problems, cut, listed
+from worker_comfyui.workflows.editor.node_classes import InputSpec
+from worker_comfyui.workflows.problems import Problems, cut, listed, with_candidates
+from worker_comfyui.workflows.values import RANDOM, Takes, WrongValueError
 
-RANDOM = "random"
 MAX_OVERRIDES = 1_000
-MAX_DRAWN = 2**53 - 1
-"""Where a class states no bound; the largest integer that every reader of JSON keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +66,7 @@ def apply(
     problems = Problems()
     _check_shape(overrides, problems)
     found = _Finder(workflow, object_info)
+    takes = Takes(workflow, known, random)
     changed = dict(workflow)
     drawn: dict[str, int] = {}
     done: dict[tuple[str, str], str] = {}
@@ -84,13 +81,13 @@ def apply(
             problems.add({"path": path, "node_id": place[0], "input": place[1], "message": message})
             continue
         done[place] = key
-        setting = _Setting(workflow, target, known, random)
-        detail, result = setting.value(value)
-        if detail is not None:
-            where = {"node_id": place[0], "class_type": target.class_type, "input": place[1]}
-            problems.add({"path": path, **where, **detail})
+        where = {"node_id": place[0], "class_type": target.class_type, "input": place[1]}
+        try:
+            result = takes.value(value, target.spec)
+        except WrongValueError as error:
+            problems.add({"path": path, **where, **error.detail})
             continue
-        if setting.is_drawn:
+        if value == RANDOM and isinstance(result, int):
             drawn[".".join(place)] = result
         node = changed[place[0]]
         changed[place[0]] = {**node, "inputs": {**node["inputs"], place[1]: result}}
@@ -153,8 +150,9 @@ class _Finder:
         if node_id not in self._specs:
             node = self._workflow[node_id]
             description = self._object_info.get(node["class_type"])
-            known = isinstance(description, Mapping)
-            self._specs[node_id] = specs_of(description, node["inputs"]) if known else {}
+            if not isinstance(description, Mapping):
+                description = {}
+            self._specs[node_id] = specs_of(description, node["inputs"])
         return self._specs[node_id]
 
     def _target(self, node_id: str, input_name: str) -> _Target:
@@ -176,20 +174,13 @@ class _Finder:
         inputs = {**self._workflow[nodes[0]]["inputs"], **self.specs(nodes[0])}
         class_type = self._workflow[nodes[0]]["class_type"]
         message = f"node {nodes[0]} ({class_type}) has no input {cut(input_name)!r}"
-        return _with_candidates(message, input_name, inputs, "it has")
+        return with_candidates(message, input_name, inputs, "it has")
 
     def _no_node(self, key: str) -> Detail:
         name = key.rpartition(".")[0]
         names = [*self._workflow, *self._by_title, *self._by_class]
         message = f"no node has the id, title or class {cut(name)!r}"
-        return _with_candidates(message, name, dict.fromkeys(names), "there are")
-
-
-def _with_candidates(message: str, wanted: str, names: Collection[str], there: str) -> Detail:
-    close = difflib.get_close_matches(cut(wanted), [cut(name) for name in names], n=1, cutoff=0.6)
-    if close:
-        return {"did_you_mean": close[0], "message": f"{message}; did you mean {close[0]!r}?"}
-    return {"message": f"{message}; {there} {listed(names)}" if names else message}
+        return with_candidates(message, name, dict.fromkeys(names), "there are")
 
 
 def _splits(key: str) -> Iterator[tuple[str, str]]:
@@ -198,95 +189,3 @@ def _splits(key: str) -> Iterator[tuple[str, str]]:
     while index >= 0:
         yield key[:index], key[index + 1 :]
         index = key.find(".", index + 1)
-
-
-class _Setting:
-    """Checks one value against what its input takes."""
-
-    def __init__(
-        self, workflow: Workflow, target: _Target, known: Collection[str], random: Random
-    ) -> None:
-        self._workflow = workflow
-        self._spec = target.spec
-        self._known = known
-        self._random = random
-        self.is_drawn = False
-
-    def value(self, value: Any) -> tuple[Detail | None, Any]:
-        """Return what is wrong, or the value as it is set."""
-        if is_link(value):
-            if value[0] in self._workflow and isinstance(value[1], int):
-                return None, value
-            return {"message": f"is a link to node {cut(value[0])}, which does not exist"}, None
-        if value is None:
-            return {"message": "must be a value, not null"}, None
-        spec = self._spec
-        if spec is None:
-            return None, _wrapped(value)
-        if not spec.is_widget:
-            return {
-                "allowed": spec.type,
-                "message": f"takes {spec.type}, which only a link can give: "
-                '["<node id>", <output>]',
-            }, None
-        if value == RANDOM and spec.type == "INT":
-            return self._draw(spec)
-        if spec.type == COMBO:
-            return self._choice(value, spec)
-        return _typed(value, spec)
-
-    def _draw(self, spec: InputSpec) -> tuple[Detail | None, Any]:
-        if not spec.has_control:
-            message = "cannot be drawn: `random` is for seeds (control_after_generate)"
-            return {"allowed": "INT", "message": message}, None
-        self.is_drawn = True
-        low, high = _bound(spec, "min", 0), _bound(spec, "max", MAX_DRAWN)
-        return None, self._random.randint(low, max(low, high))
-
-    def _choice(self, value: Any, spec: InputSpec) -> tuple[Detail | None, Any]:
-        if value in spec.choices or spec.options.get("remote"):
-            return None, value
-        if spec.options.get("multi_select") and isinstance(value, list):
-            return None, _wrapped(value)
-        if isinstance(value, str) and value in self._known:
-            return None, value
-        choices = [str(choice) for choice in spec.choices]
-        message = f"is {cut(value)!r}, which is not among the choices"
-        detail = _with_candidates(message, str(value), choices, "there are")
-        return {"received": cut(value), "allowed": choices[:10], **detail}, None
-
-
-def _bound(spec: InputSpec, key: str, default: int) -> int:
-    value = spec.options.get(key)
-    return int(value) if isinstance(value, int | float) else default
-
-
-def _typed(value: Any, spec: InputSpec) -> tuple[Detail | None, Any]:
-    types: dict[str, tuple[type, ...]] = {
-        "INT": (int,),
-        "FLOAT": (int, float),
-        "STRING": (str,),
-        "BOOLEAN": (bool,),
-    }
-    if spec.type == "INT" and isinstance(value, float) and value.is_integer():
-        value = int(value)
-    wanted = types.get(spec.type)
-    if wanted is None:
-        return None, _wrapped(value)
-    if not isinstance(value, wanted) or (isinstance(value, bool) and spec.type != "BOOLEAN"):
-        message = f"is {cut(repr(value))}, but takes {spec.type}"
-        return {"received": cut(value), "allowed": spec.type, "message": message}, None
-    low, high = spec.options.get("min"), spec.options.get("max")
-    below = isinstance(low, int | float) and not isinstance(value, str) and value < low
-    above = isinstance(high, int | float) and not isinstance(value, str) and value > high
-    if below or above:
-        parts = [f"at least {low}"] if low is not None else []
-        bounds = " and ".join(parts + ([f"at most {high}"] if high is not None else []))
-        message = f"is {value}, but must be {bounds}"
-        return {"received": value, "allowed": bounds, "message": message}, None
-    return None, value
-
-
-def _wrapped(value: Any) -> Any:
-    """Wrap a list, which ComfyUI would take for a link."""
-    return {"__value__": value} if isinstance(value, list) else value

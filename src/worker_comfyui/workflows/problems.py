@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import difflib
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from worker_comfyui.errors import Detail, InvalidRequest, sentence
@@ -62,3 +63,11 @@ def listed(names: Iterable[str], limit: int = 10) -> str:
     shown = ", ".join(repr(cut(name)) for name in every[:limit])
     rest = len(every) - limit
     return f"{shown} and {rest} more" if rest > 0 else shown
+
+
+def with_candidates(message: str, wanted: str, names: Collection[str], there: str) -> Detail:
+    """Say what is wrong with a name, with the closest one that is right, or a list of some."""
+    close = difflib.get_close_matches(cut(wanted), [cut(name) for name in names], n=1, cutoff=0.6)
+    if close:
+        return {"did_you_mean": close[0], "message": f"{message}; did you mean {close[0]!r}?"}
+    return {"message": f"{message}; {there} {listed(names)}" if names else message}
