@@ -110,7 +110,7 @@ def _typed(value: Any, spec: InputSpec) -> Any:
     if not isinstance(value, wanted) or (isinstance(value, bool) and spec.type != "BOOLEAN"):
         message = f"is {cut(repr(value))}, but takes {spec.type}"
         raise WrongValueError(message, received=cut(value), allowed=spec.type)
-    if spec.type in {"INT", "FLOAT"}:
+    if isinstance(value, int | float) and spec.type != "BOOLEAN":
         _check_bounds(value, spec)
     return value
 
