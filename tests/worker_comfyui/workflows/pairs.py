@@ -24,7 +24,9 @@ _BROWSER_ONLY = {"Load3D": "image", "LoadImageOutput": "image"}
 @cache
 def load(name: str) -> dict[str, Any]:
     """Read a file of the resources."""
-    content: dict[str, Any] = json.loads(lzma.decompress((RESOURCES / f"{name}.json.xz").read_bytes()))
+    content: dict[str, Any] = json.loads(
+        lzma.decompress((RESOURCES / f"{name}.json.xz").read_bytes())
+    )
     return content
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.worker_comfyui.workflows.pairs import compared, converted, names, pair
 
 UNKNOWN_CLASSES = {

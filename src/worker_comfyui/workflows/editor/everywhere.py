@@ -161,7 +161,7 @@ def _settings(node: Node) -> dict[str, Any]:
     own = dict(own) if isinstance(own, dict) else {}
     if own.get("version") or not is_broadcaster(node):
         return own
-    stored = node.stored if isinstance(node.stored, list) else []
+    stored = node.stored if isinstance(node.stored, list) and node.type != _SEED else []
     for key, value in zip(("title_regex", "input_regex", "group_regex"), stored, strict=False):
         own[key] = value
     for key in ("group_restricted", "color_restricted"):

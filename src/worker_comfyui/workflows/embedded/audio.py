@@ -100,6 +100,8 @@ def _extended_header(tag: memoryview, version: int) -> int:
 
 
 def _read_user_text(content: bytes, found: Collected) -> None:
+    if not content:
+        return
     encoding = _ENCODINGS[content[0]] if content[0] < len(_ENCODINGS) else "latin-1"
     end = b"\0\0" if encoding.startswith("utf-16") else b"\0"
     body = content[1:]
