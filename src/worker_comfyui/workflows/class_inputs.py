@@ -37,7 +37,7 @@ def _resolved(specs: Iterable[InputSpec], inputs: Mapping[str, Any]) -> Iterator
         if spec.type == DYNAMIC_COMBO:
             yield from _dynamic(spec, inputs)
         elif spec.type == AUTOGROW:
-            yield from _grown(spec, inputs)
+            yield from _grown(spec)
         else:
             yield spec
 
@@ -54,7 +54,7 @@ def _dynamic(spec: InputSpec, inputs: Mapping[str, Any]) -> Iterator[InputSpec]:
             return
 
 
-def _grown(spec: InputSpec, inputs: Mapping[str, Any]) -> Iterator[InputSpec]:
+def _grown(spec: InputSpec) -> Iterator[InputSpec]:
     template = spec.options.get("template")
     template = template if isinstance(template, Mapping) else {}
     inner = list(input_specs(template.get("input")))
@@ -66,7 +66,5 @@ def _grown(spec: InputSpec, inputs: Mapping[str, Any]) -> Iterator[InputSpec]:
         for one in inner:
             own = f"{template.get('prefix') or ''}" if len(inner) == 1 else one.name
             name = names[ordinal] if isinstance(names, list) else f"{own}{ordinal}"
-            full = f"{spec.name}.{name}"
             optional = one.optional or spec.optional or ordinal >= minimum
-            if not optional or full in inputs or ordinal < minimum:
-                yield replace(one, name=full, optional=optional)
+            yield replace(one, name=f"{spec.name}.{name}", optional=optional)

@@ -21,8 +21,8 @@ from worker_comfyui.errors import InvalidRequest
 from worker_comfyui.workflows import embedded
 
 MEDIA = sorted((RESOURCES / "embedded").iterdir())
-PROMPT = {"1": {"class_type": "SaveImage", "inputs": {"text": "Grüße"}}}
-GRAPH = {"nodes": [], "links": []}
+PROMPT: dict[str, Any] = {"1": {"class_type": "SaveImage", "inputs": {"text": "Grüße"}}}
+GRAPH: dict[str, Any] = {"nodes": [], "links": []}
 TEXTS = {"prompt": json.dumps(PROMPT), "workflow": json.dumps(GRAPH)}
 
 

@@ -117,7 +117,7 @@ def deepen(file: Json, data: Draw) -> None:
     """Put the whole file into subgraphs; now and then one that contains itself."""
     levels = data.draw(st.integers(1, 40))
     loop = data.draw(st.booleans())
-    inner = {key: file.pop(key) for key in ("nodes", "links") if key in file}
+    inner: Json = {key: file.pop(key) for key in ("nodes", "links") if key in file}
     sections = file.setdefault("definitions", {})
     definitions = sections.setdefault("subgraphs", []) if isinstance(sections, dict) else []
     if not isinstance(definitions, list):
