@@ -28,7 +28,7 @@ Find = Callable[[str, str], Any]
 """Reads a stored workflow by its name; the second argument is the path in the request."""
 
 _ADDRESS = re.compile(r"(https?://|data:)", re.IGNORECASE)
-_BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]{200,}={0,2}\s*")
+_BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]{200,}+={0,2}\s*")
 _JSON_STARTS = {"{", "[", '"'}
 _WRAPPERS = ("input", "prompt", "output", "workflow")
 

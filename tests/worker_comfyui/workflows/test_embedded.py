@@ -158,7 +158,7 @@ SAMPLES = [file.read_bytes() for file in MEDIA] + [
 ]
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(sample=st.sampled_from(SAMPLES), data=st.data())
 def test_a_damaged_file_is_read_or_refused(sample: bytes, data: st.DataObject) -> None:
     changed = bytearray(sample)

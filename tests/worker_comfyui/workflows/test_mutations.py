@@ -142,7 +142,7 @@ MUTATIONS: list[Callable[[Json, Draw], None]] = [
 ]
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     name=st.sampled_from([name for name in names() if len(json.dumps(pair(name)[0])) < 40_000]),
     mutations=st.lists(st.sampled_from(MUTATIONS), min_size=1, max_size=4),

@@ -24,7 +24,7 @@ from worker_comfyui.workflows.editor.promotions import Migration
 from worker_comfyui.workflows.editor.reading import read
 from worker_comfyui.workflows.editor.reroutes import cut_mismatches
 from worker_comfyui.workflows.editor.text import Replacements
-from worker_comfyui.workflows.editor.virtual import Role, role
+from worker_comfyui.workflows.editor.virtual import BROWSER_INPUTS, Role, role
 from worker_comfyui.workflows.editor.widgets import CONTROL
 from worker_comfyui.workflows.problems import Problems
 
@@ -96,7 +96,15 @@ def convert(
     exporter = Exporter(file.root, circumstances.random, circumstances.now, problems)
     workflow = exporter.run()
     randomized = list(_randomized(workflow, exporter.emitted))
+    notes += _made_in_browser(exporter.emitted)
     return Conversion(workflow, exporter.emitted, problems, notes, randomized)
+
+
+def _made_in_browser(nodes: Mapping[str, Emitted]) -> Iterator[str]:
+    for node_id, emitted in nodes.items():
+        if emitted.node.type in BROWSER_INPUTS:
+            missing = BROWSER_INPUTS[emitted.node.type]
+            yield f"node {node_id} ({emitted.node.type}): {missing} made in the browser, and empty"
 
 
 def _randomized(workflow: Workflow, nodes: Mapping[str, Emitted]) -> Iterator[str]:

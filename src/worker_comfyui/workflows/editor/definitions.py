@@ -17,6 +17,8 @@ from worker_comfyui.workflows.problems import at
 _COUNTED = re.compile("0|[1-9][0-9]{0,14}")
 MAX_DEPTH = 100
 """Levels of subgraphs inside subgraphs."""
+MAX_SLOTS = 1_000_000
+"""Inputs and outputs of all hosts."""
 
 
 def renumber(file: File) -> None:
@@ -101,6 +103,7 @@ def build_order(file: File) -> list[Graph]:
         InvalidRequest: a definition contains itself, or they are nested too deep.
     """
     needed = _needed(file.root)
+    _check_slots(needed, file.root.path)
     users: dict[int, list[Graph]] = defaultdict(list)
     missing = {id(graph): 0 for graph in needed}
     for graph in needed:
@@ -124,6 +127,18 @@ def build_order(file: File) -> list[Graph]:
     if depth[id(file.root)] > MAX_DEPTH:
         raise at(file.root.path, f"has subgraphs nested deeper than {MAX_DEPTH} levels")
     return order
+
+
+def _check_slots(graphs: list[Graph], path: str) -> None:
+    """Refuse a small file with a definition of many inputs that is used many times."""
+    slots = sum(
+        len(node.definition.inputs) + len(node.definition.outputs)
+        for graph in graphs
+        for node in graph.listed
+        if node.definition is not None
+    )
+    if slots > MAX_SLOTS:
+        raise at(path, f"has subgraphs with more than {MAX_SLOTS} inputs and outputs in all")
 
 
 def _needed(root: Graph) -> list[Graph]:

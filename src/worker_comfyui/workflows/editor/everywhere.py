@@ -30,7 +30,7 @@ _SEED = "Seed Everywhere"
 _LIMITS = ("group_restricted", "color_restricted", "group_regex")
 _MAX_REGEX_TEXT = 100
 _QUANTIFIED_GROUP = re.compile(r"\)\s*[*+{?]")
-_QUANTIFIER = re.compile(r"[*+{]")
+_QUANTIFIER = re.compile(r"[*+{]|(?<!\()\?")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,9 @@ from worker_comfyui.workflows.editor.trace import Scope, Source, Tracer, Value
 from worker_comfyui.workflows.editor.virtual import REFUSED, Role, role
 from worker_comfyui.workflows.problems import Problems, at, cut
 
+MAX_INPUTS = 2_000_000
+"""Inputs of all nodes that run, each copy of a subgraph counted."""
+
 _SILENT = {Mode.NEVER, Mode.BYPASS}
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -46,6 +49,7 @@ class Exporter:
         self._root = root
         self._random = random
         self._replacements = text.Replacements(root, now)
+        self._inputs_left = MAX_INPUTS
         self.tracer = Tracer()
         self.problems = problems
         self.emitted: dict[str, Emitted] = {}
@@ -70,6 +74,9 @@ class Exporter:
         kind = role(node)
         if kind in {Role.REAL, Role.MISSING, Role.REFUSED}:
             self.emitted[emitted.id] = emitted
+            self._inputs_left -= len(node.inputs) + len(node.widgets)
+            if self._inputs_left < 0:
+                raise at(self._root.path, f"has more than {MAX_INPUTS} inputs in its nodes")
         reason = {Role.MISSING: _missing, Role.REFUSED: _refused, Role.REAL: packs.fault}.get(kind)
         message = reason(node) if reason else None
         if message:
@@ -117,7 +124,7 @@ class Exporter:
             return options.index(chosen) if chosen in options else -1
         if isinstance(value, str):
             if widget.dynamic_prompt:
-                return text.draw(value, self._random, node.path)
+                return text.draw(value, self._random, node)
             if widget.name == "filename_prefix" and node.type in text.SAVING_CLASSES:
                 return self._replacements.replaced(value)
         return _wrapped(value, widget.kind)

@@ -16,8 +16,13 @@ from worker_comfyui.workflows.editor.graph import INPUT_PANEL, UNSET, Graph, Lin
 from worker_comfyui.workflows.editor.hosts import deepest_widget, promote, targets
 from worker_comfyui.workflows.editor.virtual import PRIMITIVE
 from worker_comfyui.workflows.editor.widgets import SHIM
+from worker_comfyui.workflows.problems import refusal
 
 MAX_PROXIES = 1_000
+MAX_NAME = 1_000
+"""Characters of a name from which prefixes are taken off."""
+MAX_ADDED = 1_000_000
+"""Inputs that are added to hosts: one for each entry and host of a definition."""
 
 _PREFIX = re.compile(r"\s*([0-9]+)\s*:\s*(.+)", re.ASCII)
 _BYPASSED = "proxyBypassedToSubgraphInput"
@@ -59,14 +64,27 @@ class Migration:
         ]
 
     def run(self) -> None:
-        """Give the host its values, and the definition the inputs that they need."""
+        """Give the host its values, and the definition the inputs that they need.
+
+        Raises:
+            InvalidRequest: there are too many of them.
+        """
+        if len(self._instances) * len(self._definition.inputs) > MAX_ADDED:
+            message = "its subgraph has too many inputs and hosts"
+            raise refusal([{**self._host.where(), "message": message}])
         for port in self._definition.inputs:
             source = _source(port, self._definition)
             if source is not None:
                 self._sources.setdefault(source, port.name)
-        primitives: dict[str, list[Entry]] = {}
         mentioned = Counter(entry.node_id for entry in self._entries)
         plans = [(entry, *self._plan(entry, mentioned)) for entry in self._entries]
+        self._act(plans)
+        for entry, kind, _ in plans:
+            if kind == "aside" and entry.original[0] == "-1":
+                self._set(entry.original[1], entry)
+
+    def _act(self, plans: list[tuple[Entry, str, str]]) -> None:
+        primitives: dict[str, list[Entry]] = {}
         for entry, kind, input_name in plans:
             if kind == "linked":
                 self._set(input_name, entry)
@@ -76,15 +94,12 @@ class Migration:
                 primitives.setdefault(entry.node_id, []).append(entry)
         for node_id, entries in primitives.items():
             self._replace_primitive(self._definition.nodes[node_id], entries)
-        for entry, kind, _ in plans:
-            if kind == "aside" and entry.original[0] == "-1":
-                self._set(entry.original[1], entry)
 
     def _entry(self, proxy: tuple[str, str, str | None], value: Any) -> Entry:
         node_id, name, through = proxy
         entry = Entry((node_id, name), node_id, name, through, value)
         if not self._resolves(node_id, name):
-            while match := _PREFIX.fullmatch(entry.name):
+            while len(entry.name) < MAX_NAME and (match := _PREFIX.fullmatch(entry.name)):
                 entry.through, entry.name = match[1], match[2]
         return entry
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from worker_comfyui.workflows.editor import javascript
 from worker_comfyui.workflows.editor.graph import UNSET, Graph, Node
-from worker_comfyui.workflows.problems import at
+from worker_comfyui.workflows.problems import refusal
 
 NAMED_AFTER = "Node name for S&R"
 SAVING_CLASSES = frozenset(
@@ -43,10 +43,13 @@ SAVING_CLASSES = frozenset(
     }
 )
 """Classes in whose `filename_prefix` the editor replaces text."""
+MAX_BRACES = 100
+
 _PATTERN = re.compile(r"%([^%]+)%")
 _DATE = re.compile(r"dd?|MM?|hh?|mm?|ss?|yyy?y?")
 _UNSAFE = re.compile(r'[/?<>\\:*|"\x00-\x1f\x7f]')
-_COMMENT = re.compile(r"/\*[\s\S]*?\*/|//[^\n\r\u2028\u2029]*")
+_LINE_COMMENT = re.compile(r"//[^\n\r\u2028\u2029]*")
+_LINE = re.compile(r"[^\n\r\u2028\u2029]*")
 _ESCAPED = re.compile(r"\\([{}|])")
 
 
@@ -131,19 +134,20 @@ def format_date(date_format: str, now: datetime) -> str:
     return _DATE.sub(one, date_format)
 
 
-def draw(text: str, random: Random, path: str) -> str:
+def draw(text: str, random: Random, node: Node) -> str:
     """Take out comments, and draw one of the alternatives of each `{a|b}`.
 
     Raises:
         InvalidRequest: braces are nested without an end.
     """
-    return _draw(text, random, path, 0)
+    return _draw(text, random, node, 0)
 
 
-def _draw(text: str, random: Random, path: str, depth: int) -> str:
-    if depth > 100:
-        raise at(path, "has braces nested deeper than 100 levels")
-    text = _COMMENT.sub("", text)
+def _draw(text: str, random: Random, node: Node, depth: int) -> str:
+    if depth > MAX_BRACES:
+        message = f"has braces nested deeper than {MAX_BRACES} levels in a text"
+        raise refusal([{**node.where(), "message": message}])
+    text = _without_comments(text)
     parts: list[str] = []
     index = 0
     while index < len(text):
@@ -154,10 +158,30 @@ def _draw(text: str, random: Random, path: str, depth: int) -> str:
             index += 1
         elif char == "{":
             choices, index = _choices(text, index)
-            parts.append(_draw(random.choice(choices), random, path, depth + 1))
+            parts.append(_draw(random.choice(choices), random, node, depth + 1))
         else:
             parts.append(char)
     return _ESCAPED.sub(r"\1", "".join(parts))
+
+
+def _without_comments(text: str) -> str:
+    """Take out `/* ... */`, and `//` up to the end of its line. Found by search: no regex."""
+    parts: list[str] = []
+    position = 0
+    while (start := text.find("/", position)) >= 0:
+        kind, end = text[start : start + 2], -1
+        if kind == "/*":
+            end = text.find("*/", start + 2)
+            if end < 0:  # so for all that follow
+                head, rest = text[position:start], text[start:]
+                return "".join((*parts, head, _LINE_COMMENT.sub("", rest)))
+            end += 2
+        elif kind == "//":
+            line = _LINE.match(text, start)
+            end = line.end() if line else len(text)
+        parts.append(text[position : start if end >= 0 else start + 1])
+        position = end if end >= 0 else start + 1
+    return "".join((*parts, text[position:]))
 
 
 def _escape(text: str, index: int) -> str:

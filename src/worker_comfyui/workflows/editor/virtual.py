@@ -68,6 +68,13 @@ REFUSED = {
 }
 """Nodes whose work is done in the browser, and why they cannot be converted."""
 
+BROWSER_INPUTS = {
+    "Load3D": "its picture is",
+    "Load3DAnimation": "its picture is",
+    "RecordAudio": "its recording is",
+}
+"""Classes with an input that only the browser can give."""
+
 
 def role(node: Node) -> Role:
     """Say what a node is for the export."""

@@ -7,7 +7,6 @@ chunks, of animated PNGs `comf` chunks, the EXIF of WebP (tags from 0x0110 down 
 
 from __future__ import annotations
 
-import re
 import struct
 import zlib
 
@@ -18,7 +17,6 @@ from worker_comfyui.workflows.embedded.texts import MAX_TEXT_BYTES, Collected, D
 PNG = b"\x89PNG\r\n\x1a\n"
 EXR = b"\x76\x2f\x31\x01"
 _EXIF_TAGS = range(0x0110, 0x0100, -1)
-_SVG_COMMENT = re.compile(r"<metadata>\s*<!\[CDATA\[(.{1,20000000}?)\]\]>\s*</metadata>", re.DOTALL)
 
 
 def read_png(data: memoryview, found: Collected) -> None:
@@ -127,6 +125,8 @@ def read_svg(data: memoryview, found: Collected) -> None:
     """Read the JSON that ComfyUI puts into an SVG's metadata."""
     if len(data) > MAX_TEXT_BYTES:
         return
-    match = _SVG_COMMENT.search(bytes(data).decode("utf-8", "replace"))
-    if match:
-        found.add("comment", match[1])
+    text = bytes(data).decode("utf-8", "replace")
+    start = text.find("<![CDATA[", max(text.find("<metadata>"), 0))
+    end = text.find("]]>", start)
+    if 0 <= start < end:
+        found.add("comment", text[start + 9 : end])
