@@ -8,7 +8,7 @@ accepts more than its description says is reported too strictly.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from worker_comfyui.errors import Detail
@@ -27,6 +27,7 @@ def problems(
     *,
     sent: Collection[str] = (),
     locate: Locate = lambda detail: detail,
+    told: Sequence[Detail] = (),
 ) -> list[Detail]:
     """Find what would keep ComfyUI from running a workflow.
 
@@ -35,6 +36,7 @@ def problems(
         object_info: Of the ComfyUI that will run it.
         sent: Names of the input files that come with the request.
         locate: Finds models that are missing.
+        told: What the conversion found; it comes first, and is not told twice.
 
     Returns:
         All problems, at most some dozens, in the shape of a refused prompt's.
@@ -48,6 +50,7 @@ def problems(
         locate,
     )
     found: list[Detail] = []
+    nodes_told = {detail["node_id"] for detail in told if "node_id" in detail}
     if check.unknown:
         found += explain({"error": {"type": "missing_node_type"}}, context).details
     errors = check.node_errors()
@@ -57,7 +60,8 @@ def problems(
         found += loops_or_errors
     if not check.outputs and not check.unknown:
         found += explain({"error": {"type": "prompt_no_outputs"}}, context).details
-    return found
+    new = (one for one in found if "input" in one or one.get("node_id") not in nodes_told)
+    return [*told, *new]
 
 
 class _Check:

@@ -14,7 +14,7 @@ from worker_comfyui.workflows import overrides as setting
 from worker_comfyui.workflows.api_format import checked
 from worker_comfyui.workflows.editor.convert import Circumstances, Conversion, convert
 from worker_comfyui.workflows.models import ModelEntry, named_models
-from worker_comfyui.workflows.problems import Problems
+from worker_comfyui.workflows.problems import at
 from worker_comfyui.workflows.sent import Sent, Sources, unwrap
 
 MAX_NOTES = 20
@@ -126,7 +126,8 @@ def _converted(found: Sent, info: _Once, options: Options) -> Resolved:
     if conversion.problems.details and not options.lenient:
         raise conversion.problems.error()
     if not conversion.workflow:
-        raise _nothing_runs(found)
+        message = "has no node that runs: all are notes, muted or bypassed, or there are none"
+        raise at(found.path, message)
     return Resolved(
         checked(conversion.workflow, "workflow"),
         found.value,
@@ -134,13 +135,6 @@ def _converted(found: Sent, info: _Once, options: Options) -> Resolved:
         models=named_models(conversion.nodes, conversion.workflow, found.value),
         problems=conversion.problems.details,
     )
-
-
-def _nothing_runs(found: Sent) -> Exception:
-    problems = Problems()
-    message = "has no node that runs: all are notes, muted or bypassed, or there are none"
-    problems.add({"path": found.path, "message": message})
-    return problems.error()
 
 
 def _notes(conversion: Conversion) -> list[str]:

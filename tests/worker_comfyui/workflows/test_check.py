@@ -116,6 +116,12 @@ def test_unknown_classes_do_not_hide_other_problems() -> None:
     assert {detail["node_id"] for detail in found} == {"1", "2"}
 
 
+def test_what_the_conversion_told_is_not_told_twice() -> None:
+    said = {"path": "workflow.nodes[0]", "node_id": "1", "message": "no class"}
+    unknown = WORKFLOW | {"1": node("Unknown")}
+    assert check.problems(unknown, object_info(), told=[said]) == [said]
+
+
 def test_nodes_that_lead_to_no_output_are_not_looked_at() -> None:
     assert problems(**{"9": node("VAEDecode")}) == []
 

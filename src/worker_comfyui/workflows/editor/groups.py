@@ -292,8 +292,7 @@ def _become_host(node: Node, group: _Group, name: str, counter: _Counter) -> str
     known = {port.name for port in group.graph.inputs}
     for slot in node.file_slots:
         if slot.link is not None and slot.name not in known:
-            message = "is linked, but its group has no such input; open and save the file in "
-            message += "ComfyUI's editor, and check the group's values"
+            message = "is linked, but its group has no such input; save the file in a new editor"
             raise refusal([{**node.where(), "input": slot.name, "message": message}])
     node.id = counter.next()
     group.graph.id = node.type = f"group:{node.id}"
