@@ -15,6 +15,8 @@ MAX_NODES = 100_000
 """Nodes and links of a file, and nodes after subgraphs are expanded. Thousands are in use."""
 MAX_SLOTS = 2_000
 """Inputs or outputs of one node."""
+NO_SLOT = 10**9
+"""Where a link comes in that does not say it."""
 
 
 def is_editor_format(value: Any) -> bool:
@@ -119,11 +121,13 @@ def _links(raw: Mapping[str, Any], path: str) -> Iterator[Link]:
     if len(links or ()) > MAX_NODES:
         raise at(f"{path}.links", f"has more than {MAX_NODES} links")
     for index, entry in enumerate(links or ()):
-        if entry is not None:
-            yield _link(entry, f"{path}.links[{index}]")
+        link = None if entry is None else _link(entry, f"{path}.links[{index}]")
+        if link is not None:
+            yield link
 
 
-def _link(raw: Any, path: str) -> Link:
+def _link(raw: Any, path: str) -> Link | None:
+    """Read a link; None for one without ends, which only those are told who name it."""
     if isinstance(raw, list) and len(raw) >= 5:
         values = [*raw[:6], None][:6]
     elif isinstance(raw, Mapping):
@@ -131,15 +135,12 @@ def _link(raw: Any, path: str) -> Link:
         values = [raw.get(key) for key in keys]
     else:
         raise at(path, "must be [id, origin_id, origin_slot, target_id, target_slot, type]")
-    link, origin, origin_slot, target, target_slot, kind = values
-    return Link(
-        _id(link, f"{path}: id"),
-        _id(origin, f"{path}: origin_id"),
-        _slot_index(origin_slot, f"{path}: origin_slot"),
-        _id(target, f"{path}: target_id"),
-        _slot_index(target_slot, f"{path}: target_slot"),
-        _type(kind),
-    )
+    link, origin, target = (_id_text(values[place]) for place in (0, 1, 3))
+    origin_slot, target_slot = (_slot_index(values[place]) for place in (2, 4))
+    if link is None or origin is None or target is None or origin_slot is None:
+        return None
+    where = NO_SLOT if target_slot is None else target_slot
+    return Link(link, origin, origin_slot, target, where, _type(values[5]))
 
 
 def _ports(raw: Mapping[str, Any], key: str, path: str) -> Iterator[Port]:
@@ -189,21 +190,22 @@ def _ids(raw: Any) -> list[str]:
 
 
 def _id(raw: Any, path: str) -> str:
+    text = _id_text(raw)
+    if text is None:
+        raise at(path, f"must be a number or text, not {cut(repr(raw))}")
+    return text
+
+
+def _id_text(raw: Any) -> str | None:
     if isinstance(raw, str):
         return raw
-    if _is_number(raw):
-        return str(int(raw))
-    raise at(path, f"must be a number or text, not {cut(repr(raw))}")
+    return str(int(raw)) if _is_number(raw) else None
 
 
-def _slot_index(raw: Any, path: str) -> int:
+def _slot_index(raw: Any) -> int | None:
     if isinstance(raw, str) and raw.isdecimal():
         return int(raw[:9])
-    if raw is None:
-        return 0
-    if _is_number(raw) and raw >= 0:
-        return int(raw)
-    raise at(path, f"must be the number of a slot, not {cut(repr(raw))}")
+    return int(raw) if _is_number(raw) and raw >= 0 else None
 
 
 def _is_number(raw: Any) -> bool:
