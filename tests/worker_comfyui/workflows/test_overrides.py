@@ -6,6 +6,8 @@ from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.worker_comfyui.workflows.pairs import object_info
 from worker_comfyui.errors import Detail, InvalidRequest
@@ -169,3 +171,31 @@ def test_anything_but_an_object_of_some_entries_is_refused(overrides: Any) -> No
     with pytest.raises(InvalidRequest) as caught:
         set_(overrides)
     assert caught.value.details[0]["path"] == "overrides"
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=6)
+    | st.sampled_from(["random", "euler", "1"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=4,
+)
+places = st.sampled_from(
+    ["3.seed", "3.cfg", "3.sampler_name", "2.text", "2.clip", "4.image", "5.value", "7.anything"]
+)
+
+
+@given(overrides=st.dictionaries(places | st.text(max_size=8), values, max_size=4))
+def test_whatever_is_sent_is_set_or_refused_with_paths(overrides: Any) -> None:
+    try:
+        workflow = set_(overrides).workflow
+    except InvalidRequest as error:
+        details = error.details
+        assert details
+    else:
+        details = []
+        assert workflow.keys() == WORKFLOW.keys()
+    assert all(detail["path"].startswith("overrides[") for detail in details)

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.worker_comfyui.workflows.pairs import RESOURCES
 from worker_comfyui.errors import InvalidRequest
@@ -157,3 +159,31 @@ def test_wrappings_without_end_are_refused() -> None:
     for _ in range(20):
         value = {"input": value}
     assert "wrapped more than 8 times" in refusal(value)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(0, 9) | st.text(max_size=6) | st.just(API["1"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["input", "prompt", "workflow", "output", "extra_data", "1", "nodes"]),
+            inner,
+            max_size=3,
+        )
+        | inner.map(json.dumps)
+    ),
+    max_leaves=8,
+)
+
+
+@given(value=json_values)
+def test_whatever_is_sent_is_found_or_refused_with_a_path(value: Any) -> None:
+    try:
+        sent = found(value)
+    except InvalidRequest as error:
+        places = [detail["path"] for detail in error.details]
+    else:
+        places = [sent.path]
+        assert isinstance(sent.value, dict)
+    assert places
+    assert all(place.startswith("workflow") for place in places)

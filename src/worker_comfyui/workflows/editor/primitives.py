@@ -93,9 +93,9 @@ def _target(link_id: str, graph: Graph, where: Targets) -> tuple[Node, Slot] | N
 
 def _spec(node: Node, slot: Slot) -> InputSpec | None:
     """Say what a primitive that is linked to this input holds; None: it cannot hold that."""
-    widget = node.widget(slot.widget) if slot.widget is not None else None
-    if widget is not None and widget.spec is not None:
-        return widget.spec
+    if slot.widget is not None:
+        widget = node.widget(slot.widget)
+        return widget.spec if widget is not None else None
     return InputSpec(slot.name, slot.type, {}) if slot.type in WIDGET_TYPES else None
 
 
