@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.worker_comfyui.workflows.pairs import compared, converted, names, pair
+from tests.worker_comfyui.workflows.pairs import compared, converted, load, names, pair
 
 UNKNOWN_CLASSES = {
     "group_unknown": {"workflow>nope"},
@@ -48,6 +48,14 @@ def test_names_unknown_classes_and_converts_the_rest_as_the_editor_does(name: st
         k: v for k, v in theirs.items() if k not in unknown
     }
     assert ours.keys() == theirs.keys()
+
+
+@pytest.mark.parametrize("name", sorted(load("templates").keys() - UNKNOWN_CLASSES.keys()))
+def test_nodes_and_inputs_of_a_template_have_the_editor_s_order(name: str) -> None:
+    ours, theirs = converted(name).workflow, pair(name)[1]
+    assert list(ours) == list(theirs)
+    for node_id, node in theirs.items():
+        assert list(ours[node_id]["inputs"]) == list(node["inputs"])
 
 
 @pytest.mark.parametrize("name", [name for name in names() if name.startswith("templates")])

@@ -12,7 +12,7 @@ from typing import Any
 
 from worker_comfyui.errors import InvalidRequest
 from worker_comfyui.job import Workflow
-from worker_comfyui.workflows.editor import packs, text
+from worker_comfyui.workflows.editor import javascript, packs, text
 from worker_comfyui.workflows.editor.graph import UNSET, Graph, Mode, Node, Widget
 from worker_comfyui.workflows.editor.reading import MAX_NODES
 from worker_comfyui.workflows.editor.trace import Scope, Source, Tracer, Value
@@ -59,6 +59,7 @@ class Exporter:
         for scope, node in _in_order(Scope(self._root)):
             if node.mode not in _SILENT:
                 self._collect(scope, node)
+        self.emitted = {id_: self.emitted[id_] for id_ in javascript.key_order(self.emitted)}
         workflow = {id_: self._node(emitted) for id_, emitted in self.emitted.items()}
         for sent in workflow.values():
             gone = [name for name, value in sent["inputs"].items() if self._is_cut(value)]

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterable
 from typing import Any
+
+_INDEX = re.compile("0|[1-9][0-9]{0,8}")
 
 
 def truthy(value: Any) -> bool:
@@ -42,3 +46,10 @@ def number(value: Any) -> float | None:
 def rounded(value: float) -> int:
     """Round half up, as `Math.round` does."""
     return value if isinstance(value, int) else math.floor(value + 0.5)
+
+
+def key_order(keys: Iterable[str]) -> list[str]:
+    """Sort keys as objects have them: whole numbers first, by size; the rest as they came."""
+    every = list(keys)
+    numbers = [key for key in every if _INDEX.fullmatch(key)]
+    return [*sorted(numbers, key=int), *(key for key in every if not _INDEX.fullmatch(key))]
