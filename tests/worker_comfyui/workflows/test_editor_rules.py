@@ -166,6 +166,15 @@ def test_values_by_name_are_assigned_by_name() -> None:
     assert (inputs["steps"], inputs["seed"], inputs["cfg"]) == (9, 5, 8)
 
 
+def test_null_is_an_empty_text_where_text_has_lines() -> None:
+    file = prompt_file("")
+    file["nodes"][1]["widgets_values"] = [None]
+    file["nodes"][6]["widgets_values"] = [None]
+    workflow = run(file).workflow
+    assert workflow["2"]["inputs"]["text"] == ""
+    assert workflow["7"]["inputs"]["filename_prefix"] is None
+
+
 def test_null_among_the_links_is_passed_over() -> None:
     assert converted("link_null").workflow.keys() == {"1", "2", "3", "4", "5", "6", "7"}
 

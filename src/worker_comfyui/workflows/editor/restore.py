@@ -84,11 +84,17 @@ def assign(node: Node, widget: Widget, value: Any) -> None:
     """Set a widget's value, and change the node as far as that depends on it."""
     if widget.fixed:
         return
-    widget.value = value
+    widget.value = "" if value is None and _is_text_area(widget) else value
     if widget.kind == DYNAMIC_COMBO:
         dynamic.choose(node, widget, fresh.add_input)
     elif widget.kind == fresh.OPTION and widget is node.widgets[-1] and javascript.truthy(value):
         fresh.add_option(node)
+
+
+def _is_text_area(widget: Widget) -> bool:
+    """Tell whether the editor shows it as an element of the page, which turns null into ""."""
+    multiline = widget.spec is not None and widget.spec.options.get("multiline")
+    return widget.kind == "MARKDOWN" or (widget.kind == "STRING" and bool(multiline))
 
 
 def repair(node: Node) -> None:
