@@ -1,0 +1,70 @@
+"""The inputs that a node has once its dynamic ones are resolved: what ComfyUI checks.
+
+ComfyUI 0.33 comfy_api/latest/_io.py (get_finalized_class_inputs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from worker_comfyui.workflows.editor import javascript
+from worker_comfyui.workflows.editor.node_classes import (
+    AUTOGROW,
+    COMBO,
+    DYNAMIC_COMBO,
+    InputSpec,
+    input_specs,
+)
+from worker_comfyui.workflows.editor.widgets import branches
+
+MAX_GROUPS = 1_000
+
+
+def specs_of(description: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, InputSpec]:
+    """List a node's inputs.
+
+    Args:
+        description: Of its class, as in `/object_info`.
+        inputs: Of the node, in the API format.
+    """
+    return {spec.name: spec for spec in _resolved(input_specs(description.get("input")), inputs)}
+
+
+def _resolved(specs: Iterable[InputSpec], inputs: Mapping[str, Any]) -> Iterator[InputSpec]:
+    for spec in specs:
+        if spec.type == DYNAMIC_COMBO:
+            yield from _dynamic(spec, inputs)
+        elif spec.type == AUTOGROW:
+            yield from _grown(spec)
+        else:
+            yield spec
+
+
+def _dynamic(spec: InputSpec, inputs: Mapping[str, Any]) -> Iterator[InputSpec]:
+    options = branches(spec)
+    keys = [option["key"] for option in options]
+    yield replace(spec, type=COMBO, options={**spec.options, "options": keys})
+    chosen = javascript.text(inputs.get(spec.name))
+    for option in options:
+        if javascript.text(option["key"]) == chosen:
+            inside = input_specs(option.get("inputs"), f"{spec.name}.")
+            yield from _resolved(inside, inputs)
+            return
+
+
+def _grown(spec: InputSpec) -> Iterator[InputSpec]:
+    template = spec.options.get("template")
+    template = template if isinstance(template, Mapping) else {}
+    inner = list(input_specs(template.get("input")))
+    names = template.get("names")
+    minimum = template.get("min")
+    minimum = minimum if isinstance(minimum, int) else 1
+    count = len(names) if isinstance(names, list) else template.get("max", 100)
+    for ordinal in range(min(count if isinstance(count, int) else 100, MAX_GROUPS)):
+        for one in inner:
+            own = f"{template.get('prefix') or ''}" if len(inner) == 1 else one.name
+            name = names[ordinal] if isinstance(names, list) else f"{own}{ordinal}"
+            optional = one.optional or spec.optional or ordinal >= minimum
+            yield replace(one, name=f"{spec.name}.{name}", optional=optional)

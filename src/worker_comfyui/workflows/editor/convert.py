@@ -1,0 +1,169 @@
+"""Convert a file of ComfyUI's editor. The order of the steps is the editor's, and matters."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+from worker_comfyui.job import Workflow
+from worker_comfyui.workflows.editor import everywhere, fresh, packs, primitives, restore
+from worker_comfyui.workflows.editor.definitions import build_order, find_hosts, renumber
+from worker_comfyui.workflows.editor.duplicates import merge_links
+from worker_comfyui.workflows.editor.export import Emitted, Exporter
+from worker_comfyui.workflows.editor.graph import Graph, Node
+from worker_comfyui.workflows.editor.group_values import GroupValues, assign_values
+from worker_comfyui.workflows.editor.groups import expand
+from worker_comfyui.workflows.editor.hosts import build_host, repair_host
+from worker_comfyui.workflows.editor.node_classes import NodeClasses
+from worker_comfyui.workflows.editor.promotions import Migration
+from worker_comfyui.workflows.editor.reading import read
+from worker_comfyui.workflows.editor.reroutes import cut_mismatches
+from worker_comfyui.workflows.editor.text import Replacements
+from worker_comfyui.workflows.editor.virtual import BROWSER_INPUTS, Role, role
+from worker_comfyui.workflows.editor.widgets import CONTROL
+from worker_comfyui.workflows.problems import Problems
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What became of a file.
+
+    Attributes:
+        workflow: The API format; complete even if there are problems.
+        nodes: What each node of it is in the file.
+        problems: Why it must not run as it is.
+        notes: What the caller may want to know.
+        randomized: Inputs for which the editor would draw a new value after the run.
+    """
+
+    workflow: Workflow
+    nodes: Mapping[str, Emitted]
+    problems: Problems
+    notes: list[str] = field(default_factory=list)
+    randomized: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What an export depends on besides the file.
+
+    Attributes:
+        random: Draws `{a|b}` in prompts.
+        now: For `%date:...%` in file names.
+        queued: Whether links are made that packs make only when a prompt is queued.
+        path: The file's place in the request.
+    """
+
+    random: Random = field(default_factory=Random)
+    now: datetime = field(default_factory=lambda: datetime.now().astimezone())
+    queued: bool = True
+    path: str = "workflow"
+
+
+def convert(
+    raw: Mapping[str, Any], object_info: Mapping[str, Any], circumstances: Circumstances
+) -> Conversion:
+    """Convert a file of ComfyUI's editor to the API format.
+
+    Args:
+        raw: The file; it is not changed, and parts of it are in the result.
+        object_info: ComfyUI's `/object_info`.
+        circumstances: What else it depends on.
+
+    Raises:
+        InvalidRequest: the file is not one of the editor's, or too large.
+    """
+    file = read(raw, circumstances.path)
+    classes = NodeClasses(object_info)
+    renumber(file)
+    group_values = expand(file, classes)
+    find_hosts(file)
+    graphs = build_order(file)
+    _build(graphs, classes, group_values)
+    for graph in graphs:
+        _finish(graph)
+    for graph in graphs:
+        _apply_primitives(graph, circumstances.now)
+    problems, notes = Problems(), list[str]()
+    if circumstances.queued:
+        for graph in graphs:
+            everywhere.connect(graph, problems, notes)
+    exporter = Exporter(file.root, circumstances.random, circumstances.now, problems)
+    workflow = exporter.run()
+    randomized = list(_randomized(workflow, exporter.emitted))
+    notes += _made_in_browser(exporter.emitted)
+    return Conversion(workflow, exporter.emitted, problems, notes, randomized)
+
+
+def _made_in_browser(nodes: Mapping[str, Emitted]) -> Iterator[str]:
+    for node_id, emitted in nodes.items():
+        if emitted.node.type in BROWSER_INPUTS:
+            missing = BROWSER_INPUTS[emitted.node.type]
+            yield f"node {node_id} ({emitted.node.type}): {missing} made in the browser, and empty"
+
+
+def _randomized(workflow: Workflow, nodes: Mapping[str, Emitted]) -> Iterator[str]:
+    for node_id, emitted in nodes.items():
+        for widget, control in pairwise(emitted.node.widgets):
+            sent = workflow[node_id]["inputs"].get(widget.name)
+            if control.kind == CONTROL and control.value == "randomize" and isinstance(sent, int):
+                yield f"{node_id}.{widget.name}"
+
+
+def _build(
+    graphs: list[Graph], classes: NodeClasses, group_values: Mapping[str, GroupValues]
+) -> None:
+    instances: dict[str, list[Node]] = defaultdict(list)
+    for graph in graphs:
+        for node in graph.nodes.values():
+            _build_node(node, classes, instances)
+        merge_links(graph)
+        if graph.id in group_values:
+            assign_values(group_values[graph.id])
+        for node in graph.nodes.values():
+            if node.definition is not None and "proxyWidgets" in node.properties:
+                Migration(node, node.definition, instances[node.type]).run()
+
+
+def _build_node(node: Node, classes: NodeClasses, instances: dict[str, list[Node]]) -> None:
+    if node.definition is not None:
+        build_host(node, node.definition)
+        instances[node.type].append(node)
+        return
+    node_class = None if role(node) is Role.PRIMITIVE else classes.get(node.type)
+    if node_class is None:
+        node.inputs = node.file_slots
+        return
+    fresh.build(node, node_class)
+    packs.prepare(node)
+    restore.restore(node, node_class)
+
+
+def _finish(graph: Graph) -> None:
+    """Do what the editor does when a whole graph is loaded."""
+    for node in graph.nodes.values():
+        if node.node_class is not None:
+            restore.drop_ghosts(node)
+    where = primitives.targets(graph)
+    for node in graph.nodes.values():
+        if role(node) is Role.PRIMITIVE:
+            primitives.prepare(node, graph, where)
+    for node in graph.nodes.values():
+        if node.definition is not None:
+            repair_host(node)
+        else:
+            restore.repair(node)
+    cut_mismatches(graph)
+
+
+def _apply_primitives(graph: Graph, now: datetime) -> None:
+    where = primitives.targets(graph)
+    replacements = Replacements(graph, now)
+    for node in graph.nodes.values():
+        if role(node) is Role.PRIMITIVE:
+            primitives.apply(node, graph, where, replacements.replaced)

@@ -1,0 +1,56 @@
+"""What a group node stores for the widgets of the nodes inside: one list, node after node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+from worker_comfyui.workflows.editor.graph import Node, Widget
+from worker_comfyui.workflows.editor.node_classes import COMBO
+from worker_comfyui.workflows.editor.restore import assign
+from worker_comfyui.workflows.editor.virtual import PRIMITIVE
+
+
+@dataclass(frozen=True, slots=True)
+class GroupValues:
+    """What a group node stores for the widgets inside.
+
+    Attributes:
+        widgets: The node inside and the name of its widget, in order.
+        stored: The group node's own `widgets_values`.
+    """
+
+    widgets: list[tuple[Node, str]]
+    stored: list[Any]
+
+
+def assign_values(values: GroupValues) -> None:
+    """Give the widgets inside a group what the group node stores for them."""
+    position = 0
+    for node, name in values.widgets:
+        if position >= len(values.stored):
+            return
+        value = values.stored[position]
+        if node.type == PRIMITIVE:
+            node.stored = [value]
+            position += _primitive_entries(node)
+            continue
+        widget = node.widget(name)
+        if widget is not None and widget.stored:
+            assign(node, widget, value)
+            position += 1 + _followers(node, widget)
+
+
+def _followers(node: Node, widget: Widget) -> int:
+    """Count the widgets that belong to another and own entries, such as a seed's control."""
+    rest = node.widgets[node.widgets.index(widget) + 1 :]
+    return sum(other.stored for other in takewhile(lambda other: other.spec is None, rest))
+
+
+def _primitive_entries(node: Node) -> int:
+    link = node.graph.links.get(next(iter(node.output_links[0]), "")) if node.output_links else None
+    target = node.graph.nodes.get(link.target) if link else None
+    slot = target.slot_of_link(link.id) if target and link else None
+    widget = target.widget(slot.widget) if target and slot and slot.widget else None
+    return {"INT": 2, "FLOAT": 2, COMBO: 3}.get(widget.kind if widget else "", 1)

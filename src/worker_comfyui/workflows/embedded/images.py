@@ -1,0 +1,132 @@
+"""PNG, WebP, JPEG, EXR and SVG.
+
+ComfyUI (0.33 nodes.py, comfy_api/latest/_ui.py, comfy_extras/nodes_images.py) writes PNG text
+chunks, of animated PNGs `comf` chunks, the EXIF of WebP (tags from 0x0110 down hold
+`prompt:{...}`), EXR attributes, and a comment in the metadata of SVG.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+from PIL import Image
+
+from worker_comfyui.workflows.embedded.texts import MAX_TEXT_BYTES, Collected, DamagedError
+
+PNG = b"\x89PNG\r\n\x1a\n"
+EXR = b"\x76\x2f\x31\x01"
+_EXIF_TAGS = range(0x0110, 0x0100, -1)
+
+
+def read_png(data: memoryview, found: Collected) -> None:
+    """Read text chunks; also those behind the picture, where animated PNGs have them."""
+    position = len(PNG)
+    while position + 8 <= len(data):
+        found.part()
+        length, kind = struct.unpack_from(">I4s", data, position)
+        content = data[position + 8 : position + 8 + length]
+        if kind in _CHUNKS:
+            _CHUNKS[kind](bytes(content), found)
+        position += length + 12
+
+
+def _plain(content: bytes, found: Collected) -> None:
+    name, _, text = content.partition(b"\0")
+    found.add(name.decode("latin-1"), text)
+
+
+def _compressed(content: bytes, found: Collected) -> None:
+    name, _, rest = content.partition(b"\0")
+    found.add(name.decode("latin-1"), _inflated(rest[1:]))
+
+
+def _international(content: bytes, found: Collected) -> None:
+    name, _, rest = content.partition(b"\0")
+    text = rest[2:].partition(b"\0")[2].partition(b"\0")[2]
+    found.add(name.decode("latin-1"), _inflated(text) if rest[:1] == b"\1" else text)
+
+
+def _inflated(content: bytes) -> bytes:
+    try:
+        unpacked = zlib.decompressobj()
+        text = unpacked.decompress(content, MAX_TEXT_BYTES)
+    except zlib.error:
+        raise DamagedError("has a damaged text chunk") from None
+    if unpacked.unconsumed_tail:
+        raise DamagedError("has more text than a workflow needs")
+    return text
+
+
+_CHUNKS = {b"tEXt": _plain, b"comf": _plain, b"zTXt": _compressed, b"iTXt": _international}
+
+
+def read_webp(data: memoryview, found: Collected) -> None:
+    """Read the EXIF chunk."""
+    position = 12
+    while position + 8 <= len(data):
+        found.part()
+        kind, length = struct.unpack_from("<4sI", data, position)
+        if kind == b"EXIF":
+            _read_exif(bytes(data[position + 8 : position + 8 + length]), found)
+        position += 8 + length + length % 2
+
+
+def read_jpeg(data: memoryview, found: Collected) -> None:
+    """Read the EXIF segment; this worker keeps the workflow there when it converts to JPEG."""
+    position = 2
+    while position + 4 <= len(data):
+        found.part()
+        mark, marker, length = struct.unpack_from(">BBH", data, position)
+        if mark != 0xFF or marker == 0xDA or length < 2:
+            return
+        content = data[position + 4 : position + 2 + length]
+        if marker == 0xE1 and bytes(content[:6]) == b"Exif\0\0":
+            _read_exif(bytes(content), found)
+        position += 2 + length
+
+
+def _read_exif(content: bytes, found: Collected) -> None:
+    if len(content) > MAX_TEXT_BYTES:
+        raise DamagedError("has more text than a workflow needs")
+    exif = Image.Exif()
+    try:
+        exif.load(content)
+        values = [str(exif.get(tag, "")) for tag in _EXIF_TAGS]
+    except Exception:  # noqa: BLE001  # Pillow raises what its parser of TIFF meets
+        raise DamagedError("has damaged EXIF data") from None
+    for value in values:
+        name, colon, text = value.partition(":")
+        if colon:
+            found.add(name, text)
+
+
+def read_exr(data: memoryview, found: Collected) -> None:
+    """Read the header's text attributes."""
+    position = 8
+    while position < len(data) and data[position]:
+        found.part()
+        name, position = _terminated(data, position)
+        kind, position = _terminated(data, position)
+        (length,) = struct.unpack_from("<I", data, position)
+        if kind == b"string":
+            found.add(name.decode("latin-1"), bytes(data[position + 4 : position + 4 + length]))
+        position += 4 + length
+
+
+def _terminated(data: memoryview, position: int) -> tuple[bytes, int]:
+    name, end, _ = bytes(data[position : position + 256]).partition(b"\0")
+    if not end:
+        raise DamagedError("has a damaged header")
+    return name, position + len(name) + 1
+
+
+def read_svg(data: memoryview, found: Collected) -> None:
+    """Read the JSON that ComfyUI puts into an SVG's metadata."""
+    if len(data) > MAX_TEXT_BYTES:
+        return
+    text = bytes(data).decode("utf-8", "replace")
+    start = text.find("<![CDATA[", max(text.find("<metadata>"), 0))
+    end = text.find("]]>", start)
+    if 0 <= start < end:
+        found.add("comment", text[start + 9 : end])

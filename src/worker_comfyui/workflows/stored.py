@@ -1,0 +1,106 @@
+"""Stored workflows: a name → a JSON file in one of some folders (WORKFLOWS_PATH)."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from worker_comfyui.workflows.problems import at, cut, listed
+
+SUFFIX = ".json"
+MAX_FILE_BYTES = 64 * 1024 * 1024
+MAX_NAME = 255
+MAX_LISTED = 200
+"""Names that are looked through for a message."""
+MAX_LOOKED_AT = 5_000
+MAX_FOLDERS_DEEP = 4
+
+
+class StoredWorkflows:
+    """The workflows in some folders; of those with the same name, that of the first folder.
+
+    Args:
+        folders: Where they are; a folder that does not exist is empty.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = list(folders)
+
+    def find(self, name: str, path: str = "workflow") -> Any:
+        """Read a workflow by its name: `portrait`, `portrait.json` or `folder/portrait`.
+
+        Raises:
+            InvalidRequest: there is none of this name, or it cannot be read.
+        """
+        if not _is_name(name):
+            raise at(path, f"{cut(name)!r} is neither JSON nor the name of a stored workflow")
+        for folder in self._folders:
+            file = _inside(folder, name)
+            if file is not None:
+                return _read(file, name, path)
+        raise at(path, self._unknown(name))
+
+    def names(self) -> list[str]:
+        """List the names, sorted; at most `MAX_LISTED`."""
+        found = {name for folder in self._folders for name in _names(folder)}
+        return sorted(found)[:MAX_LISTED]
+
+    def _unknown(self, name: str) -> str:
+        names = self.names()
+        message = f"there is no stored workflow {cut(name)!r}"
+        wanted = name.removesuffix(SUFFIX)
+        close = difflib.get_close_matches(wanted, names, n=1, cutoff=0.5)
+        if close:
+            return f"{message}; did you mean {close[0]!r}?"
+        if names:
+            return f"{message}; there are {listed(names)}"
+        folders = " and ".join(str(folder) for folder in self._folders)
+        return f"{message}: none are stored" + (f" in {folders}" if folders else "")
+
+
+def _is_name(name: str) -> bool:
+    """Tell whether a text may name a file below a folder, on any system."""
+    if len(name) > MAX_NAME or not name.isprintable() or "\\" in name or ":" in name:
+        return False
+    return all(part.strip() not in {"", ".", ".."} for part in name.split("/"))
+
+
+def _inside(folder: Path, name: str) -> Path | None:
+    """Find a name's file, if it is really below the folder once links are followed."""
+    file = folder / (name if name.endswith(SUFFIX) else f"{name}{SUFFIX}")
+    try:
+        real = file.resolve(strict=True)
+        if real.is_relative_to(folder.resolve()) and real.is_file():
+            return real
+    except (OSError, RuntimeError, ValueError):  # absent, a loop of links, a name too long
+        return None
+    return None
+
+
+def _read(file: Path, name: str, path: str) -> Any:
+    try:
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise at(path, f"the stored workflow {cut(name)!r} is too large")
+        return json.loads(file.read_bytes())
+    except (ValueError, RecursionError):
+        raise at(path, f"the stored workflow {cut(name)!r} is not JSON") from None
+    except OSError as error:
+        why = error.strerror or "it cannot be read"
+        raise at(path, f"the stored workflow {cut(name)!r} cannot be read: {why}") from None
+
+
+def _names(folder: Path) -> Iterator[str]:
+    looked_at = 0
+    for above, folders, files in os.walk(folder):
+        depth = len(Path(above).relative_to(folder).parts)
+        folders[:] = sorted(folders) if depth < MAX_FOLDERS_DEEP else []
+        for file in sorted(files):
+            looked_at += 1
+            if looked_at > MAX_LOOKED_AT:
+                return
+            if file.endswith(SUFFIX):
+                yield (Path(above).relative_to(folder) / file.removesuffix(SUFFIX)).as_posix()
