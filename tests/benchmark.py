@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from local_runpod.jobs import Job
+from local_runpod.jobs.job import Job
 from tests.support.comfyui import FAULT_NODES
 from tests.support.handler import Handler, handler_environment, on_platform, running_handler
 from tests.support.platform import FAST, RunningPlatform, running_platform

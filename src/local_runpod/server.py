@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from local_runpod.bell import Bell
-from local_runpod.control_plane import ControlPlane
-from local_runpod.faults import Faults
-from local_runpod.gateway import Gateway
-from local_runpod.job_queue import JobQueue
-from local_runpod.jobs import Job
+from local_runpod.gateway.gateway import Gateway
+from local_runpod.jobs.job import Job
+from local_runpod.jobs.job_queue import JobQueue
+from local_runpod.jobs.webhooks import Webhooks
 from local_runpod.limits import Limits
-from local_runpod.registry import Registry
-from local_runpod.webhooks import Webhooks
-from local_runpod.workers import WorkerPlan, WorkerPool
+from local_runpod.workers.control_plane import ControlPlane
+from local_runpod.workers.faults import Faults
+from local_runpod.workers.pool import WorkerPlan, WorkerPool
+from local_runpod.workers.registry import Registry
 
 log = logging.getLogger(__name__)
 

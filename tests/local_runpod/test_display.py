@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from local_runpod.display import ProgressLine, describe_failure, describe_timings
+from local_runpod.client.display import ProgressLine, describe_failure, describe_timings
 
 
 class Terminal(io.StringIO):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from local_runpod.outputs import safe_name, save_outputs
+from local_runpod.client.outputs import safe_name, save_outputs
 
 
 def item(name: Any, content: bytes = b"content") -> dict[str, Any]:

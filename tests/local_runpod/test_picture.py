@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from local_runpod import picture
-from local_runpod.display import show_picture
-from local_runpod.outputs import Saved
+from local_runpod.client import picture
+from local_runpod.client.display import show_picture
+from local_runpod.client.outputs import Saved
 from tests.local_runpod.test_display import Terminal
 
 TRUE_COLOUR = {"COLORTERM": "truecolor"}

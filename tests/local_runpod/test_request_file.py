@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from local_runpod.request_file import RequestFileError, attach, load_request
+from local_runpod.client.request_file import RequestFileError, attach, load_request
 
 WORKFLOW = {"1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}}}
 

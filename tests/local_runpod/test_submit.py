@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from local_runpod.client import EndpointClient, endpoint_url
+from local_runpod.client.endpoint import EndpointClient, endpoint_url
 from tests.support.platform import ROOT, RunningPlatform, running_platform
 
 PICTURE = {"filename": "a.png", "type": "base64", "data": base64.b64encode(b"picture").decode()}

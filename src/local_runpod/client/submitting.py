@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from local_runpod.client import ClientError, EndpointClient
-from local_runpod.display import (
+from local_runpod.client.display import (
     ProgressLine,
     describe_failure,
     describe_saved,
@@ -16,7 +15,8 @@ from local_runpod.display import (
     say,
     show_picture,
 )
-from local_runpod.outputs import Saved, save_outputs
+from local_runpod.client.endpoint import ClientError, EndpointClient
+from local_runpod.client.outputs import Saved, save_outputs
 
 INTERRUPTED = 130
 

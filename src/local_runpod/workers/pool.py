@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from local_runpod.job_queue import JobQueue
-from local_runpod.registry import Registry
+from local_runpod.jobs.job_queue import JobQueue
+from local_runpod.workers.registry import Registry
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from typing import Literal
 
 from aiohttp import web
 
-from local_runpod.problems import ProblemError
-from local_runpod.routing import Handler
+from local_runpod.web.problems import ProblemError
+from local_runpod.web.routing import Handler
 
 
 @dataclass

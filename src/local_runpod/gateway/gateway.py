@@ -14,13 +14,18 @@ from typing import Any
 
 from aiohttp import web
 
-from local_runpod import job_request
-from local_runpod.job_queue import JobNotFoundError, JobQueue, NotRetryableError, QueueFullError
-from local_runpod.jobs import Job
+from local_runpod.gateway import job_request
+from local_runpod.jobs.job import Job
+from local_runpod.jobs.job_queue import (
+    JobNotFoundError,
+    JobQueue,
+    NotRetryableError,
+    QueueFullError,
+)
 from local_runpod.json_text import dump
 from local_runpod.limits import Limits
-from local_runpod.problems import ProblemError
-from local_runpod.routing import Address, Handler, Operation, application
+from local_runpod.web.problems import ProblemError
+from local_runpod.web.routing import Address, Handler, Operation, application
 
 RETRY_AFTER = {"Retry-After": "1"}
 

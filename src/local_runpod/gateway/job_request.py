@@ -10,7 +10,7 @@ from aiohttp import web
 
 from local_runpod import json_text
 from local_runpod.limits import MEBIBYTE, Limits
-from local_runpod.problems import ProblemError
+from local_runpod.web.problems import ProblemError
 
 
 async def read_body(request: web.Request, limit: int) -> bytes:

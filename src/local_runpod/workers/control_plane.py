@@ -13,14 +13,14 @@ from typing import Any
 from aiohttp import web
 
 from local_runpod import json_text
-from local_runpod.faults import Faults
-from local_runpod.job_queue import JobQueue
-from local_runpod.job_request import read_body
-from local_runpod.jobs import Job, error_text
+from local_runpod.gateway.job_request import read_body
+from local_runpod.jobs.job import Job, error_text
+from local_runpod.jobs.job_queue import JobQueue
 from local_runpod.limits import Limits
-from local_runpod.problems import ProblemError
-from local_runpod.registry import Registry, Worker
-from local_runpod.routing import Address, Handler, Operation, application
+from local_runpod.web.problems import ProblemError
+from local_runpod.web.routing import Address, Handler, Operation, application
+from local_runpod.workers.faults import Faults
+from local_runpod.workers.registry import Registry, Worker
 
 log = logging.getLogger(__name__)
 

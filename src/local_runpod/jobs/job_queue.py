@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from local_runpod.bell import Bell
-from local_runpod.jobs import RETRYABLE, Job, Status
+from local_runpod.jobs.job import RETRYABLE, Job, Status
 from local_runpod.limits import Limits
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from local_runpod.jobs import Job
+from local_runpod.jobs.job import Job
 from local_runpod.json_text import dump
 from local_runpod.limits import Limits
 

@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from local_runpod import picture
-from local_runpod.outputs import Saved
+from local_runpod.client import picture
+from local_runpod.client.outputs import Saved
 
 BAR_WIDTH = 24
 TERMINAL_WIDTH = 79

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from local_runpod.problems import ProblemError
+from local_runpod.web.problems import ProblemError
 
 log = logging.getLogger(__name__)
 

@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import TextIO
 
 from local_runpod.background import running_platform
-from local_runpod.client import ClientError, EndpointClient, endpoint_url
-from local_runpod.display import say, short_path
-from local_runpod.request_file import RequestFileError, attach, load_request
+from local_runpod.client.display import say, short_path
+from local_runpod.client.endpoint import ClientError, EndpointClient, endpoint_url
+from local_runpod.client.request_file import RequestFileError, attach, load_request
+from local_runpod.client.submitting import INTERRUPTED, follow_and_save, submit_and_save
 from local_runpod.server import PlatformSettings, StartError
-from local_runpod.submitting import INTERRUPTED, follow_and_save, submit_and_save
-from local_runpod.worker_environment import describe_comfyui, worker_environment
-from local_runpod.workers import WorkerPlan
+from local_runpod.workers.environment import describe_comfyui, worker_environment
+from local_runpod.workers.pool import WorkerPlan
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TEST_INPUT = ROOT / "test_input.json"
 DEFAULT_ENDPOINT = "http://127.0.0.1:8000"
 USAGE_ERROR = 2
