@@ -118,7 +118,7 @@ class RunningPlatform:
     def control_url(self) -> str:
         """The workers' base address."""
         platform = self.background.platform
-        return f"http://127.0.0.1:{platform.control_port}/v2/local"
+        return f"http://127.0.0.1:{platform.control_port}/v2/{platform.token}"
 
     def worker_pids(self) -> dict[str, int]:
         """The main processes of the workers that run now, by worker id."""

@@ -7,8 +7,6 @@ is told by its body alone.
 
 from __future__ import annotations
 
-import hmac
-import ipaddress
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -24,6 +22,8 @@ from local_runpod.jobs.job_queue import (
 )
 from local_runpod.json_text import dump
 from local_runpod.limits import Limits
+from local_runpod.web.access import check_page, has_key
+from local_runpod.web.body import read_body
 from local_runpod.web.problems import ProblemError
 from local_runpod.web.routing import Address, Handler, Operation, application
 
@@ -72,8 +72,7 @@ class Gateway:
     async def _around(
         self, request: web.Request, address: Address, handler: Handler
     ) -> web.StreamResponse:
-        self._check_origin(request)
-        self._check_key(request.headers.get("Authorization", ""))
+        self._check_caller(request)
         try:
             return await handler(request, *address.arguments)
         except JobNotFoundError:
@@ -83,22 +82,11 @@ class Gateway:
         except QueueFullError as error:
             raise ProblemError(429, f"too many requests: {error}", RETRY_AFTER) from None
 
-    def _check_origin(self, request: web.Request) -> None:
-        """A web page that the user visits must not submit jobs to the user's machine unasked.
-
-        A name could be the page's own, made to lead here (DNS rebinding).
-        """
-        origin = request.headers.get("Origin")
-        own = {f"http://{request.host}", f"https://{request.host}"}
-        is_own = origin in own and _is_no_name(request.url.host)
-        if origin and not self._api_keys and not is_own:
-            raise ProblemError(403, "requests from pages of another origin need an API key")
-
-    def _check_key(self, authorization: str) -> None:
+    def _check_caller(self, request: web.Request) -> None:
+        """With keys, they alone decide; without, only programs and the page of this server may."""
         if not self._api_keys:
-            return
-        key = authorization.removeprefix("Bearer ").strip().encode()
-        if not any(hmac.compare_digest(key, known) for known in self._api_keys):
+            check_page(request)
+        elif not has_key(request, self._api_keys):
             raise ProblemError(
                 401, "unauthorized: send one of the endpoint's keys as Authorization: Bearer KEY"
             )
@@ -107,9 +95,8 @@ class Gateway:
 
     async def _submit(self, request: web.Request, *, sync: bool) -> Job:
         limits = self._limits
-        body = await job_request.read_body(
-            request, limits.runsync_body if sync else limits.run_body
-        )
+        limit = limits.runsync_body if sync else limits.run_body
+        body = await read_body(request, limit, limits.body_timeout)
         return self._queue.submit(job_request.parse(body, limits), sync=sync, size=len(body))
 
     async def _run(self, request: web.Request) -> web.Response:
@@ -167,17 +154,6 @@ class Gateway:
     async def _when_over(self, job: Job, wait: float) -> web.Response:
         await job.changed.wait_until(lambda: job.status.is_final, wait)
         return _json(job.view())
-
-
-def _is_no_name(host: str | None) -> bool:
-    """Tell whether it is an address, or `localhost`: nobody else can make these lead here."""
-    if host == "localhost":
-        return True
-    try:
-        ipaddress.ip_address(host or "")
-    except ValueError:
-        return False
-    return True
 
 
 def _json(body: Mapping[str, Any]) -> web.Response:

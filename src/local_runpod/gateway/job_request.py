@@ -1,4 +1,4 @@
-"""The body of `/run` and `/runsync`: read within limits, checked, errors with the field's name."""
+"""The body of `/run` and `/runsync`: checked, errors with the field's name."""
 
 from __future__ import annotations
 
@@ -9,25 +9,8 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from local_runpod import json_text
-from local_runpod.limits import MEBIBYTE, Limits
+from local_runpod.limits import Limits
 from local_runpod.web.problems import ProblemError
-
-
-async def read_body(request: web.Request, limit: int) -> bytes:
-    """Read a request's body.
-
-    Raises:
-        ProblemError: It is larger than the limit: 400, as the hosted service answers, not 413.
-    """
-    body = bytearray()
-    if (request.content_length or 0) <= limit:
-        async for chunk in request.content.iter_any():
-            body += chunk
-            if len(body) > limit:
-                break
-        else:
-            return bytes(body)
-    raise ProblemError(400, f"bad request: body: exceeded max body size of {_size(limit)}")
 
 
 def parse(body: bytes, limits: Limits) -> dict[str, Any]:
@@ -100,7 +83,3 @@ def _check_milliseconds(policy: Mapping[str, Any], name: str, bounds: tuple[floa
     low, high = (round(bound * 1000) for bound in bounds)
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise _bad(f"policy.{name}: must be milliseconds from {low} to {high}")
-
-
-def _size(count: int) -> str:
-    return f"{count // MEBIBYTE}MiB" if count % MEBIBYTE == 0 else f"{count // 1_000_000}MB"

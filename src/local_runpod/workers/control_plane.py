@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -13,10 +14,11 @@ from typing import Any
 from aiohttp import web
 
 from local_runpod import json_text
-from local_runpod.gateway.job_request import read_body
 from local_runpod.jobs.job import Job, error_text
 from local_runpod.jobs.job_queue import JobQueue
 from local_runpod.limits import Limits
+from local_runpod.web.access import check_page
+from local_runpod.web.body import read_body
 from local_runpod.web.problems import ProblemError
 from local_runpod.web.routing import Address, Handler, Operation, application
 from local_runpod.workers.faults import Faults
@@ -53,8 +55,25 @@ class ControlPlane:
         self._on_stop_pod = on_stop_pod
         self._polling: dict[str, Worker] = {}
 
-    def application(self) -> web.Application:
-        """The operations as a web application."""
+    def application(self, token: str) -> web.Application:
+        """The operations as a web application.
+
+        Args:
+            token: What the platform's own workers show: they have it in their addresses, in place
+                of an endpoint's id. Their `Authorization` is no use: the SDK prefers the key in the
+                user's `~/.runpod/config.toml` to the variable (`runpod/http_client.py`).
+        """
+
+        async def around(
+            request: web.Request, address: Address, handler: Handler
+        ) -> web.StreamResponse:
+            check_page(request)
+            if not hmac.compare_digest((address.endpoint or "").encode(), token.encode()):
+                raise ProblemError(401, "unauthorized: this is for the platform's own workers")
+            return await self._faults.around(
+                address.operation, request, handler, *address.arguments
+            )
+
         return application(
             {
                 "ping": Operation("GET", self._ping, arguments=1),
@@ -64,13 +83,8 @@ class ControlPlane:
                 "job-done": Operation("POST", self._job_done, arguments=2),
                 "job-stream": Operation("POST", self._job_stream, arguments=2),
             },
-            self._around,
+            around,
         )
-
-    async def _around(
-        self, request: web.Request, address: Address, handler: Handler
-    ) -> web.StreamResponse:
-        return await self._faults.around(address.operation, request, handler, *address.arguments)
 
     async def _ping(self, request: web.Request, worker_id: str) -> web.Response:
         self._registry.ping(worker_id)
@@ -166,7 +180,7 @@ class ControlPlane:
     async def _read_result(self, request: web.Request, job_id: str) -> tuple[dict[str, Any], int]:
         limits = self._limits
         limit = limits.runsync_result if job_id.startswith("sync-") else limits.run_result
-        body = await read_body(request, limit)
+        body = await read_body(request, limit, limits.body_timeout)
         try:
             result = json_text.load(body)
         except ValueError as error:
@@ -191,8 +205,13 @@ async def _hand_out(
     bodies = [{**job.request, "id": job.id} for job in jobs]
     try:
         return await _send(request, bodies if batch else bodies[0])
-    except BaseException:
+    except (ConnectionError, asyncio.CancelledError):  # the worker is gone
         queue.give_back(jobs)
+        raise
+    except Exception as error:
+        # Given back, the job would come here again, for ever, before all others.
+        for job in jobs:
+            queue.finish(job, None, f"the job cannot be handed to a worker: {error}", 0)
         raise
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 LOOPBACK_HOSTS = "127.0.0.1,localhost,::1"
-NOT_INHERITED = ("SERVE_API_LOCALLY", "RUNPOD_API_KEY", "PYTHONPATH")
+NOT_INHERITED = ("SERVE_API_LOCALLY", "RUNPOD_API_KEY", "LOCAL_RUNPOD_API_KEY", "PYTHONPATH")
 
 
 def describe_comfyui(inherited: Mapping[str, str]) -> str:

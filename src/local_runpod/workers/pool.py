@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local_runpod.jobs.job_queue import JobQueue
+from local_runpod.workers.folder import platform_folder
 from local_runpod.workers.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ class WorkerPool:
         self._control_plane = control_plane
         self._queue = queue
         self._registry = registry
+        self._folders = contextlib.ExitStack()
         self._slots: list[asyncio.Task[None]] = []
         self._retiring: set[asyncio.Task[None]] = set()
         self.running: dict[str, WorkerProcess] = {}
@@ -102,8 +104,9 @@ class WorkerPool:
 
     async def start(self) -> None:
         """Start the workers; they become ready later."""
+        folder = self._folders.enter_context(platform_folder())
         for number in range(1, self._count + 1):
-            self._slots.append(asyncio.create_task(self._keep_running(f"worker-{number}")))
+            self._slots.append(asyncio.create_task(self._keep_running(f"worker-{number}", folder)))
 
     async def stop(self) -> None:
         """End all workers and everything they started."""
@@ -111,6 +114,7 @@ class WorkerPool:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._folders.close()
 
     def replace(self, worker_id: str) -> None:
         """End a worker once its jobs are done, and start another in its place."""
@@ -131,11 +135,11 @@ class WorkerPool:
             worker.kill()
         return worker is not None
 
-    async def _keep_running(self, name: str) -> None:
+    async def _keep_running(self, name: str, folder: Path) -> None:
         """Run one worker after another."""
         failures = 0
         while True:
-            was_ready = await self._run_one(name)
+            was_ready = await self._run_one(name, folder)
             failures = 0 if was_ready else failures + 1
             if failures:
                 self._registry.unhealthy += 1
@@ -144,14 +148,15 @@ class WorkerPool:
                 finally:
                     self._registry.unhealthy -= 1
 
-    async def _run_one(self, name: str) -> bool:
+    async def _run_one(self, name: str, parent: Path) -> bool:
         """Run a worker from start to end.
 
         Returns:
             Whether it ever asked for jobs.
         """
-        prefix = f"local-runpod-{name}-"
-        with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
+        with tempfile.TemporaryDirectory(
+            prefix=f"{name}-", dir=parent, ignore_cleanup_errors=True
+        ) as folder:
             worker = await self._start_one(name, Path(folder))
             tail: deque[str] = deque(maxlen=TAIL_LINES)
             reading = asyncio.create_task(self._read_output(name, worker, tail))
