@@ -7,16 +7,16 @@ import re
 
 # Colours are dropped without a trace: programs that print them mean no harm.
 _COLOURS = re.compile(r"\x1b\[[0-9;:]*m")
-# All control characters but tab and newline, marks that reorder a line (https://trojansource.codes),
+# All control characters, marks that reorder a line (https://trojansource.codes),
 # and surrogates, which no terminal can be sent.
-_CONTROLS = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+CONTROLS = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 
 def plain(text: str) -> str:
     """Make control characters visible: ESC is shown as a backslash and `x1b`."""
-    return _CONTROLS.sub(_visible, _COLOURS.sub("", text))
+    return CONTROLS.sub(_visible, _COLOURS.sub("", text))
 
 
 def plain_line(text: str) -> str:
@@ -25,7 +25,8 @@ def plain_line(text: str) -> str:
 
 
 def _visible(match: re.Match[str]) -> str:
-    return match.group().encode("unicode_escape").decode()
+    character = match.group()
+    return character if character in "\t\n" else character.encode("unicode_escape").decode()
 
 
 class PlainFormatter(logging.Formatter):

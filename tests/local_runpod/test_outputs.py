@@ -64,6 +64,7 @@ def test_no_file_is_ever_overwritten(tmp_path: Path) -> None:
         (7, "images-output"),
         (".bashrc", "bashrc"),
         ("a\x00b\n.png", "a_b_.png"),
+        ("a\x1b[2J\x9b\u202e.png", "a_[2J__.png"),
         ("x" * 300 + ".png", "x" * 116 + ".png"),
         ("day_00001_.png", "day_00001_.png"),
     ],

@@ -129,8 +129,8 @@ def test_a_taken_port_is_explained(tmp_path: Path) -> None:
             timeout=30,
         )
     assert second.returncode == 1
-    assert f"Cannot listen on 127.0.0.1:{port}" in second.stdout
-    assert "--port" in second.stdout
+    assert f"Cannot listen on 127.0.0.1:{port}" in second.stderr
+    assert "--port" in second.stderr
     assert "Traceback" not in second.stdout + second.stderr
 
 
@@ -155,7 +155,7 @@ def test_run_that_cannot_start_shows_the_last_lines_and_the_log(tmp_path: Path) 
         timeout=60,
     )
     assert result.returncode == 1
-    assert "no GPU here" in result.stdout
+    assert "no GPU here" in result.stderr
     assert "/run.log\n" in result.stdout
     assert "no GPU here" in (tmp_path / "run.log").read_text()
     assert "Traceback" not in result.stdout + result.stderr
@@ -197,4 +197,4 @@ def test_a_worker_command_that_does_not_exist_is_named(tmp_path: Path) -> None:
         timeout=60,
     )
     assert result.returncode == 1
-    assert "Cannot start no-such-program: No such file or directory" in result.stdout
+    assert "Cannot start no-such-program: No such file or directory" in result.stderr

@@ -1,80 +1,39 @@
-"""What people see in a terminal: progress, results, timings."""
+"""What people read in a terminal: results, timings, failures."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from rich.console import Console
+
 from local_runpod.client import picture
 from local_runpod.client.outputs import Saved
+from local_runpod.terminal import plain, plain_line
 
-BAR_WIDTH = 24
-TERMINAL_WIDTH = 79
+LONGEST_VALUE = 60
 
 
-def say(text: str = "") -> None:
-    """Print a line for the person who waits."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+def say(text: str = "", stream: TextIO | None = None) -> None:
+    """Print lines for the person who waits; nothing in them steers the terminal."""
+    stream = stream or sys.stdout
+    stream.write(f"{plain(text)}\n")
+    stream.flush()
+
+
+def note(text: str) -> None:
+    """Print what must stay out of standard output, since a program reads that."""
+    say(text, sys.stderr)
 
 
 def short_path(path: Path) -> str:
     """A path as seen from the current folder, where that is shorter."""
     return min(os.path.relpath(path), str(path), key=len)
-
-
-class ProgressLine:
-    """Shows a job's state: one line that changes on a terminal, else a line for each change."""
-
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stdout
-        self._live = self._stream.isatty()
-        self._began = time.monotonic()
-        self._last = ""
-
-    def update(self, job: Mapping[str, Any]) -> None:
-        """Show the answer of `/status`."""
-        if job.get("status") == "IN_QUEUE":
-            self._show("waiting for a worker", "waiting for a worker")
-        elif job.get("status") == "IN_PROGRESS":
-            progress = job.get("output")
-            percent, what = _progress(progress if isinstance(progress, dict) else {})
-            filled = round(percent / 100 * BAR_WIDTH)
-            bar = "█" * filled + "░" * (BAR_WIDTH - filled)
-            self._show(f"{bar} {percent:3d} %  {what}", f"{what} {percent // 25}")
-
-    def close(self) -> None:
-        """Leave the line."""
-        if self._live and self._last:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
-        self._last = ""
-
-    def _show(self, line: str, key: str) -> None:
-        if self._live:
-            elapsed = f"{time.monotonic() - self._began:5.1f} s  "
-            self._stream.write(f"\r\x1b[K{(elapsed + line)[:TERMINAL_WIDTH]}")
-        elif key != self._last:
-            self._stream.write(f"{line}\n")
-        self._last = key
-        self._stream.flush()
-
-
-def _progress(progress: Mapping[str, Any]) -> tuple[int, str]:
-    """Percent and what is being done; whatever is missing or odd is left out."""
-    value = progress.get("percent")
-    number = value if isinstance(value, int | float) and not isinstance(value, bool) else 0
-    percent = int(min(max(number, 0), 100))
-    node = progress.get("node") if isinstance(progress.get("node"), str) else None
-    node_id = progress.get("node_id")
-    where = f"{node} (node {node_id})" if node and node_id is not None else node
-    message = progress.get("message") if isinstance(progress.get("message"), str) else None
-    return percent, where or message or "running"
 
 
 def describe_saved(saved: list[Saved]) -> None:
@@ -85,22 +44,21 @@ def describe_saved(saved: list[Saved]) -> None:
 
 def show_picture(saved: Sequence[Saved], stream: TextIO | None = None) -> None:
     """Draw the first picture among the files, on a terminal that has colours."""
-    stream = stream or sys.stdout
-    paint = picture.palette_of(os.environ) if stream.isatty() else None
-    if paint is None:
+    console = Console(file=stream or sys.stdout)
+    if not picture.can_show(console):
         return
     for file in saved:
         with suppress(ValueError):
-            stream.writelines(f"{line}\n" for line in picture.draw(file.path, paint))
+            console.print(picture.drawn(file.path), end="")
             return
 
 
 def describe_timings(job: Mapping[str, Any], total_s: float) -> None:
     """Print how long the job waited, how long it ran, and what the worker measured."""
-    parts = [f"total {total_s:.1f} s"]
+    parts = [f"total {_duration(total_s)}"]
     for name, label in (("delayTime", "in the queue"), ("executionTime", "on the worker")):
         if isinstance(job.get(name), int | float):
-            parts.append(f"{label} {job[name] / 1000:.1f} s")
+            parts.append(f"{label} {_duration(job[name] / 1000)}")
     say("Time: " + ", ".join(parts))
     output = job.get("output")
     timings = output.get("timings") if isinstance(output, dict) else None
@@ -110,12 +68,26 @@ def describe_timings(job: Mapping[str, Any], total_s: float) -> None:
             say("      " + ", ".join(shown))
 
 
-def _timing(name: str, value: float) -> str:
-    """`execution_ms` and 234 are "execution 0.2 s"."""
-    for suffix, factor in (("_ms", 1000), ("_s", 1)):
-        if name.endswith(suffix):
-            return f"{name.removesuffix(suffix).replace('_', ' ')} {value / factor:.1f} s"
-    return f"{name} {value:g}"
+def describe_dry_run(output: Mapping[str, Any]) -> bool:
+    """Print what a dry run found: the inputs as `--set` takes them, and what is wrong.
+
+    Returns:
+        Whether the workflow would run.
+    """
+    for entry in _dicts(output.get("inputs")):
+        value = json.dumps(entry.get("value"), ensure_ascii=False)
+        cut = value if len(value) <= LONGEST_VALUE else f"{value[: LONGEST_VALUE - 1]}…"
+        name = f"{entry.get('node_id')}.{entry.get('input')}"
+        say(plain_line(f"  {name}={cut}  {entry.get('title') or entry.get('class_type')}"))
+    for model in _dicts(output.get("models")):
+        state = model.get("status") or ("here" if model.get("present") else "not here")
+        say(plain_line(f"  model {model.get('name')}: {state}"))
+    problems = output.get("problems")
+    problems = problems if isinstance(problems, list) else []
+    for problem in problems:
+        say(f"  - {_detail(problem)}")
+    say("It would not run as it is." if problems else "It would run.")
+    return not problems
 
 
 def describe_failure(job: Mapping[str, Any]) -> None:
@@ -132,12 +104,32 @@ def describe_failure(job: Mapping[str, Any]) -> None:
         say("The same request may succeed when it is sent again.")
 
 
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def _duration(seconds: float) -> str:
+    """Seconds; milliseconds where seconds would say too little."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def _timing(name: str, value: float) -> str:
+    """`execution_ms` and 234 are "execution 234 ms"."""
+    for suffix, factor in (("_ms", 1000), ("_s", 1)):
+        if name.endswith(suffix):
+            return f"{name.removesuffix(suffix).replace('_', ' ')} {_duration(value / factor)}"
+    return f"{name} {value:g}"
+
+
 def _detail(detail: Any) -> str:
-    """`{"node_id": "2", "input": "width", "message": ...}` is "node 2, input width: ..."."""
+    """Where it is, then the message: "node 2 (EmptyImage), input width: is 'wide' ..."."""
     if not isinstance(detail, dict) or "message" not in detail:
         return str(detail)
     labels = {"path": "", "node_id": "node ", "input": "input "}
     where = [f"{label}{detail[name]}" for name, label in labels.items() if detail.get(name)]
+    if detail.get("node_id") and isinstance(detail.get("class_type"), str):
+        node = f"node {detail['node_id']}"
+        where[where.index(node)] = f"{node} ({detail['class_type']})"
     return ": ".join([", ".join(where), str(detail["message"])] if where else [detail["message"]])
 
 

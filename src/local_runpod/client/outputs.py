@@ -15,11 +15,14 @@ from typing import IO, Any
 
 import requests
 
+from local_runpod.terminal import CONTROLS
+
 LISTS = ("images", "videos", "audio", "files")
 CHUNK = 1 << 20
 TIMEOUT_S = (10.0, 120.0)
 LONGEST_NAME = 120
 ATTEMPTS = 10_000
+WORKFLOW_NAME = "workflow.json"
 
 
 class OutputError(RuntimeError):
@@ -48,21 +51,27 @@ def save_outputs(output: Any, folder: Path) -> tuple[list[Saved], list[str]]:
     folder.mkdir(parents=True, exist_ok=True)
     saved: list[Saved] = []
     problems: list[str] = []
+    workflow = output.get("workflow") if isinstance(output, dict) else None
+    if isinstance(workflow, dict):  # of a dry run, or asked for
+        saved.append(_write([_json(workflow)], WORKFLOW_NAME, folder, "workflow"))
     for kind, item in _items(output):
         try:
             saved.append(_save(kind, item, folder))
         except OutputError as error:
             problems.append(str(error))
     if not saved and not problems and output not in (None, {}, []):
-        text = json.dumps(output, indent=2, ensure_ascii=False).encode(errors="replace")
-        saved.append(_write([text], "result.json", folder, "the whole result"))
+        saved.append(_write([_json(output)], "result.json", folder, "the whole result"))
     return saved, problems
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, indent=2, ensure_ascii=False).encode(errors="replace")
 
 
 def safe_name(name: Any, fallback: str) -> str:
     """Make a plain file name of whatever a result names: no folders, no tricks, not hidden."""
     text = PureWindowsPath(name).name if isinstance(name, str) else ""
-    text = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]', "_", text).strip(" .")
+    text = re.sub(r'[<>:"/\\|?*]', "_", CONTROLS.sub("_", text)).strip(" .")
     stem, dot, suffix = text.rpartition(".")
     if dot and len(text) > LONGEST_NAME:
         text = stem[: LONGEST_NAME - len(suffix) - 1] + dot + suffix

@@ -2,64 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import io
+from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
+from rich.color import Color
+from rich.console import Console
+from rich.segment import Segment, Segments
+from rich.style import Style
 
 COLUMNS = 64
 ROWS = 24
 UPPER_HALF = "▀"
-RESET = "\x1b[0m"
-
-Colour = tuple[int, int, int]
-Paint = Callable[[Colour], str]
-"""Gives the parameters after `38;` or `48;` of a colour's escape sequence."""
+# Pillow knows more, but its other decoders do what nobody expects: that of EPS starts Ghostscript.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+MOST_PIXELS = 64_000_000
 
 
-def palette_of(environment: Mapping[str, str]) -> Paint | None:
-    """Choose how the terminal is told a colour; None if it shows none, as far as it says.
-
-    Sources: https://no-color.org, and `COLORTERM`, which terminals with 24 bits of colour set.
-    """
-    if environment.get("NO_COLOR"):
-        return None
-    if environment.get("COLORTERM") in {"truecolor", "24bit"}:
-        return _true_colour
-    return _cube if "256color" in environment.get("TERM", "") else None
+def can_show(console: Console) -> bool:
+    """Tell whether the console is a terminal with enough colours for pictures."""
+    return (
+        console.is_terminal
+        and not console.is_dumb_terminal
+        and not console.no_color
+        and console.color_system in {"256", "truecolor", "windows"}
+    )
 
 
-def draw(path: Path, paint: Paint) -> Iterator[str]:
-    """Yield the lines of a picture, at most `ROWS` of `COLUMNS` characters.
+def drawn(source: Path | bytes, columns: int = COLUMNS, rows: int = ROWS) -> Segments:
+    """Make a picture of at most so many characters.
+
+    Args:
+        source: The file, or its content.
+        columns: The most characters in a line.
+        rows: The most lines.
 
     Raises:
-        ValueError: it is no picture that can be shown.
+        ValueError: It is no picture that can be shown.
     """
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
-        with Image.open(path) as image:
-            image.thumbnail((COLUMNS, ROWS * 2))
+        with Image.open(file, formats=FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError("too large")
+            image.thumbnail((columns, rows * 2))
             shown = image.convert("RGBA")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(str(error)) from error
     canvas = Image.new("RGBA", (shown.width, shown.height + shown.height % 2), "black")
     canvas.alpha_composite(shown)
-    data = canvas.convert("RGB").tobytes()
-    colours = list(zip(data[::3], data[1::3], data[2::3], strict=True))
+    return Segments(_cells(canvas.convert("RGB")))
+
+
+def _cells(canvas: Image.Image) -> Iterator[Segment]:
+    data = canvas.tobytes()
+    colours = [Color.from_rgb(*pixel) for pixel in zip(data[::3], data[1::3], data[2::3])]  # noqa: B905 - of equal length
     for row in range(0, canvas.height, 2):
         upper = colours[row * canvas.width : (row + 1) * canvas.width]
         lower = colours[(row + 1) * canvas.width : (row + 2) * canvas.width]
-        cells = (
-            f"\x1b[38;{paint(above)};48;{paint(below)}m{UPPER_HALF}"
-            for above, below in zip(upper, lower, strict=True)
-        )
-        yield "".join(cells) + RESET
-
-
-def _true_colour(colour: Colour) -> str:
-    return "2;{};{};{}".format(*colour)
-
-
-def _cube(colour: Colour) -> str:
-    """Choose from the 6 x 6 x 6 colours that terminals with 256 have from number 16 on."""
-    red, green, blue = (round(part / 255 * 5) for part in colour)
-    return f"5;{16 + 36 * red + 6 * green + blue}"
+        for above, below in zip(upper, lower, strict=True):
+            yield Segment(UPPER_HALF, Style.from_color(above, below))
+        yield Segment.line()

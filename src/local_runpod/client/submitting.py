@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from local_runpod.client.display import (
-    ProgressLine,
+    describe_dry_run,
     describe_failure,
     describe_saved,
     describe_timings,
@@ -17,6 +17,7 @@ from local_runpod.client.display import (
 )
 from local_runpod.client.endpoint import ClientError, EndpointClient
 from local_runpod.client.outputs import Saved, save_outputs
+from local_runpod.client.progress import JobProgress
 
 INTERRUPTED = 130
 
@@ -30,27 +31,33 @@ def submit_and_save(client: EndpointClient, request: Mapping[str, Any], folder: 
     Raises:
         ClientError: The endpoint cannot be reached or refuses.
     """
-    return follow_and_save(client, client.submit(request), folder)
+    job_id = client.submit(request)
+    try:
+        return follow_and_save(client, job_id, folder)
+    except KeyboardInterrupt:
+        return _cancel(client, job_id)
 
 
 def follow_and_save(client: EndpointClient, job_id: str, folder: Path) -> int:
-    """Follow a job that was submitted; as `submit_and_save`."""
+    """Follow a job that was submitted; Ctrl-C leaves it as it is.
+
+    Raises:
+        ClientError: The endpoint cannot be reached, or does not know the job.
+    """
     began = time.monotonic()
-    progress = ProgressLine()
-    try:
+    with JobProgress() as progress:
         job = client.follow(job_id, progress.update)
-    except KeyboardInterrupt:
-        progress.close()
-        return _cancel(client, job_id)
-    finally:
-        progress.close()
     if job["status"] != "COMPLETED":
         describe_failure(job)
         return 1
-    saved, problems = save_outputs(job.get("output"), folder)
-    _report(job.get("output"), saved, problems)
+    output = job.get("output")
+    saved, problems = save_outputs(output, folder)
+    _report(output, saved, problems)
+    runs = True
+    if isinstance(output, dict) and output.get("status") == "dry_run":
+        runs = describe_dry_run(output)
     describe_timings(job, time.monotonic() - began)
-    return 1 if problems else 0
+    return 0 if runs and not problems else 1
 
 
 def _report(output: Any, saved: list[Saved], problems: list[str]) -> None:
