@@ -55,19 +55,16 @@ def _parser() -> argparse.ArgumentParser:
         prog="local_runpod", description="A RunPod on this machine.", allow_abbrev=False
     )
     commands = parser.add_subparsers(required=True, metavar="serve|run|submit")
-    _add_serve(commands)
-    _add_run(commands)
-    _add_submit(commands)
+    for name, what, add_options in (
+        ("serve", "serve the hosted API with real workers", _add_serve_options),
+        ("run", "run one request on a platform of its own", _add_run_options),
+        ("submit", "send a request or workflow to an endpoint", _add_submit_options),
+    ):
+        add_options(commands.add_parser(name, help=what, description=what, allow_abbrev=False))
     return parser
 
 
-Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-
-
-def _add_serve(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "serve", help="serve the hosted API with real workers", allow_abbrev=False
-    )
+def _add_serve_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (%(default)s)")
     parser.add_argument("--workers", type=_count, default=1, help="worker processes (%(default)s)")
@@ -78,10 +75,7 @@ def _add_serve(commands: Commands) -> None:
     parser.set_defaults(command=serve)
 
 
-def _add_run(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "run", help="run one request on a platform of its own", allow_abbrev=False
-    )
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("request", nargs="?", type=Path, default=TEST_INPUT, help=REQUEST_HELP)
     _add_request_options(parser)
     parser.add_argument("-v", "--verbose", action="store_true", help="show the worker's log")
@@ -89,10 +83,7 @@ def _add_run(commands: Commands) -> None:
     parser.set_defaults(command=run)
 
 
-def _add_submit(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "submit", help="send a request or workflow to an endpoint", allow_abbrev=False
-    )
+def _add_submit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("request", nargs="?", type=Path, help=REQUEST_HELP)
     _add_request_options(parser)
     parser.add_argument(
