@@ -58,7 +58,7 @@ def test_unknown_jobs_are_the_hosted_404(gateway: RunningPlatform) -> None:
 
 
 def test_unknown_paths_name_the_known_ones(gateway: RunningPlatform) -> None:
-    for path in ("/", "/v2/ep", "/nothing", "/run/more", "/status"):
+    for path in ("/v2/ep", "/nothing", "/run/more", "/status"):
         status, detail = problem(gateway.get(path))
         assert status == 404
         assert "/runsync" in detail

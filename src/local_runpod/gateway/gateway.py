@@ -13,6 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from local_runpod.gateway import job_request
+from local_runpod.gateway.page import Page
 from local_runpod.jobs.job import Job
 from local_runpod.jobs.job_queue import (
     JobNotFoundError,
@@ -27,6 +28,17 @@ from local_runpod.web.body import read_body
 from local_runpod.web.problems import ProblemError
 from local_runpod.web.routing import Address, Handler, Operation, application
 
+LISTED_JOBS = 200
+PUBLIC = frozenset({"", "page", "openapi.json"})
+"""Operations that need no key: they hold nothing of anybody."""
+
+# With a key, every page may ask: its user gave it the key.
+CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type",
+    "Access-Control-Allow-Methods": "GET, POST",
+    "Access-Control-Max-Age": "600",
+}
 RETRY_AFTER = {"Retry-After": "1"}
 
 
@@ -54,8 +66,12 @@ class Gateway:
 
     def application(self) -> web.Application:
         """The operations as a web application."""
-        return application(
+        page = Page()
+        app = application(
             {
+                "": Operation("GET", page.index),
+                "page": Operation("GET", page.asset, arguments=1),
+                "openapi.json": Operation("GET", page.description),
                 "run": Operation("POST", self._run),
                 "runsync": Operation("POST", self._runsync),
                 "status": Operation("GET POST", self._status, arguments=1),
@@ -65,14 +81,19 @@ class Gateway:
                 "retry": Operation("POST", self._retry, arguments=1),
                 "purge-queue": Operation("POST", self._purge_queue),
                 "health": Operation("GET", self._health),
+                "jobs": Operation("GET", self._jobs),
             },
             self._around,
         )
+        if self._api_keys:
+            app.on_response_prepare.append(_allow_other_pages)
+        return app
 
     async def _around(
         self, request: web.Request, address: Address, handler: Handler
     ) -> web.StreamResponse:
-        self._check_caller(request)
+        if address.operation not in PUBLIC:
+            self._check_caller(request)
         try:
             return await handler(request, *address.arguments)
         except JobNotFoundError:
@@ -144,6 +165,9 @@ class Gateway:
     async def _health(self, _request: web.Request) -> web.Response:
         return _json({"jobs": self._queue.counters(), "workers": dict(self._worker_counters())})
 
+    async def _jobs(self, _request: web.Request) -> web.Response:
+        return _json({"jobs": self._queue.listing(LISTED_JOBS)})
+
     def _wait(self, request: web.Request, default: float | None = None) -> float:
         wait = job_request.milliseconds(request, "wait")
         if wait is None:
@@ -154,6 +178,10 @@ class Gateway:
     async def _when_over(self, job: Job, wait: float) -> web.Response:
         await job.changed.wait_until(lambda: job.status.is_final, wait)
         return _json(job.view())
+
+
+async def _allow_other_pages(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(CORS)
 
 
 def _json(body: Mapping[str, Any]) -> web.Response:

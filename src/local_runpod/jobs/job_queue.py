@@ -5,6 +5,7 @@ All methods are synchronous and belong to one event loop; `Bell`s tell the waiti
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 import uuid
@@ -13,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from local_runpod.bell import Bell
+from local_runpod.jobs import listing
 from local_runpod.jobs.job import RETRYABLE, Job, Status
 from local_runpod.limits import Limits
 
@@ -148,6 +150,14 @@ class JobQueue:
             "inQueue": len(self._waiting),
             "retried": self._redispatched,
         }
+
+    def listing(self, longest: int) -> list[dict[str, Any]]:
+        """Sum up the newest jobs, newest first."""
+        began_ms = (time.time() - self._clock()) * 1000
+        newest = itertools.islice(reversed(self._jobs.values()), longest)
+        return [
+            listing.summary(job, round(began_ms + job.queued_at * 1000)) for job in list(newest)
+        ]
 
     # Workers
 

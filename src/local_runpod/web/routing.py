@@ -61,6 +61,8 @@ def application(operations: Mapping[str, Operation], around: Middleware) -> web.
         address = Address.of(request.path)
         try:
             operation = _find(operations, request.method, address)
+            if request.method == "OPTIONS":  # a browser asks before it sends a page's request
+                return web.Response(status=204, headers={"Allow": _allowed(operation)})
             return await around(request, address, operation.handler)
         except ProblemError as problem:
             return problem.response()
@@ -81,13 +83,17 @@ def _find(operations: Mapping[str, Operation], method: str, address: Address) ->
     operation = operations.get(address.operation)
     if operation is None or operation.arguments != len(address.arguments):
         raise ProblemError(404, f"no such path; there are: {_paths(operations)}")
-    if method not in operation.methods.split():
+    if method not in {"OPTIONS", *operation.methods.split()}:
         raise ProblemError(
             405,
             f"/{address.operation} takes {operation.methods.replace(' ', ' and ')}, not {method}",
-            {"Allow": operation.methods.replace(" ", ", ")},
+            {"Allow": _allowed(operation)},
         )
     return operation
+
+
+def _allowed(operation: Operation) -> str:
+    return operation.methods.replace(" ", ", ")
 
 
 def _paths(operations: Mapping[str, Operation]) -> str:
