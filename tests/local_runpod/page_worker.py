@@ -1,7 +1,7 @@
 """A worker on the real SDK that keeps the worker's contract with the page, without a ComfyUI.
 
-The prompt decides: `slow` takes long, `fail` fails at node 3, anything else makes a picture, a sound
-and a text.
+The prompt decides: `slow` takes long, `fail` fails at node 3, anything else makes a picture, a
+sound and a text.
 """
 
 from __future__ import annotations
@@ -122,6 +122,7 @@ async def _work(job: dict[str, Any], steps: int) -> None:
 def _result(sent: dict[str, Any]) -> dict[str, Any]:
     facts = {"type": "base64", "node_id": "7"}
     picture = _picture(512, 1, "PNG")
+    text = f"{sent.get('overrides')} {len(sent.get('images', []))}"
     return {
         "images": [
             {
@@ -143,9 +144,7 @@ def _result(sent: dict[str, Any]) -> dict[str, Any]:
                 "media_type": "text/html",
             }
         ],
-        "texts": [
-            {"node_id": "8", "text": f"{sent.get('overrides')} {len(sent.get('images', []))}"}
-        ],
+        "texts": [{"node_id": "8", "text": text}],
         "errors": ["an input was rounded"],
         "timings": {
             "inputs_ms": 2,

@@ -97,7 +97,7 @@ def state(page: Page) -> Any:
 
 def test_from_a_dropped_file_to_its_picture(page: Page, platform: RunningPlatform) -> None:
     drop_editor_file(page)
-    expect(page.locator("#models")).to_have_text("sd15.safetensors – will be downloaded")
+    expect(page.locator("#models")).to_have_text("Model sd15.safetensors: will be downloaded")
     run(page, "a storm, <b>bold</b>")
     expect(page.locator("#job-node")).to_have_text("KSampler (node 3), 50 % of it")
     expect(page.locator("#preview")).to_be_visible()
@@ -108,7 +108,10 @@ def test_from_a_dropped_file_to_its_picture(page: Page, platform: RunningPlatfor
     picture = page.get_by_role("img", name="lighthouse_00001_.png")
     assert picture.evaluate("i => i.decode().then(() => i.naturalWidth)") == 512
     seconds = page.locator("audio").evaluate(
-        "a => new Promise(r => a.readyState ? r(a.duration) : a.onloadedmetadata = () => r(a.duration))"
+        """a => new Promise((done) => {
+            const tell = () => done(a.duration);
+            if (a.readyState) tell(); else a.onloadedmetadata = tell;
+        })"""
     )
     assert seconds == pytest.approx(0.512, abs=0.01)
     text = page.locator("figure.text pre")
@@ -130,12 +133,6 @@ def test_results_are_downloaded_under_their_names_and_never_run(page: Page) -> N
         page.get_by_role("link", name="page.html").click()
     assert started.value.suggested_filename == "page.html"
     assert Path(started.value.path()).read_bytes() == b"<script>alert(1)</script>"
-    kind = page.get_by_role("link", name="page.html").evaluate(
-        "a => fetch(a.href).then(r => r.blob()).then(b => b.type)".replace("fetch", "get")
-        if False
-        else "a => a.download"
-    )
-    assert kind == "page.html"
 
 
 def test_a_picture_is_shown_large_and_closed_with_the_keyboard(page: Page) -> None:
@@ -170,7 +167,7 @@ def test_an_error_names_its_node_and_leads_to_the_input(page: Page) -> None:
     expect(steps).to_have_attribute("aria-invalid", "true")
 
 
-def test_only_what_was_changed_is_sent(page: Page, platform: RunningPlatform) -> None:
+def test_only_what_was_changed_is_sent(page: Page) -> None:
     """And whole numbers stay whole: this seed is larger than JavaScript's numbers."""
     drop_editor_file(page)
     seed = page.get_by_label("seed", exact=True)
@@ -213,9 +210,7 @@ def test_a_new_seed_is_drawn_for_each_run(page: Page) -> None:
     expect(page.get_by_label("seed", exact=True)).not_to_have_value(before)
 
 
-def test_the_curl_line_runs_and_makes_the_same(
-    page: Page, platform: RunningPlatform, tmp_path: Path
-) -> None:
+def test_the_curl_line_runs_and_makes_the_same(page: Page, tmp_path: Path) -> None:
     drop_editor_file(page)
     page.get_by_label("text", exact=True).fill('it\'s a $HOME `x` \\ "test"')
     page.get_by_text("The same request in code").click()

@@ -63,6 +63,8 @@ class Page:
 
     async def description(self, _request: web.Request) -> web.Response:
         """`GET /openapi.json`."""
+        if not DESCRIPTION.exists():
+            raise ProblemError(404, f"{DESCRIPTION.name} was not installed with this server")
         return _file(DESCRIPTION)
 
 

@@ -33,10 +33,11 @@ def summary(job: Job, queued_at_ms: int) -> dict[str, Any]:
             for name in ("percent", "node", "node_id")
             if isinstance(output.get(name), str | int | float)
         }
-    elif counts := {
-        name: len(output[name]) for name in LISTS if isinstance(output.get(name), list)
-    }:
-        entry["outputs"] = counts
+    elif output.get("status") == "dry_run":
+        entry["isDryRun"] = True
+    else:
+        lists = {name: output.get(name) for name in LISTS}
+        entry["outputs"] = {n: len(items) for n, items in lists.items() if isinstance(items, list)}
     return entry
 
 

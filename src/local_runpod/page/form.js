@@ -174,7 +174,8 @@ export class Form {
     const change = () => {
       const text = control.value.trim();
       const fits = (isWhole ? /^-?\d+$/ : /^-?\d+(\.\d+)?(e[-+]?\d+)?$/i).test(text);
-      const inside = fits && !(Number(text) < input.min) && !(Number(text) > input.max);
+      const value = fits && (isWhole ? BigInt(text) : Number(text));
+      const inside = fits && !(value < input.min) && !(value > input.max);
       control.setCustomValidity(inside ? "" : limitsOf(input, isWhole));
       control.toggleAttribute("aria-invalid", !inside);
       if (inside) this.#change(input, text.replace(/^(-?)0+(?=\d)/, "$1"));

@@ -115,7 +115,7 @@ function describe(job) {
 
 function showModels(models) {
   const items = (Array.isArray(models) ? models : []).map((model) =>
-    element("li", {}, `${model.name ?? model}`, model.status ? ` – ${model.status}` : ""),
+    element("li", {}, `Model ${model.name ?? model}`, model.status ? `: ${model.status}` : ""),
   );
   byId("models").replaceChildren(...items);
 }

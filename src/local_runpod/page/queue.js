@@ -81,6 +81,7 @@ const timeOf = (job) => new Date(job.queuedAt).toLocaleTimeString();
 
 function aboutOf(job) {
   if (job.error) return job.error;
+  if (job.isDryRun) return "only looked at";
   if (job.progress) return `${job.progress.percent ?? 0} % ${job.progress.node ?? ""}`;
   return Object.entries(job.outputs ?? {})
     .map(([kind, count]) => `${count} ${count === 1 ? kind.replace(/s$/, "") : kind}`)
