@@ -78,10 +78,12 @@ async def handler(job: dict[str, Any]) -> dict[str, Any]:
             "details": [{"path": "workflow", "message": "the stored ones are: sunset"}],
         }
     if sent.get("dry_run"):
-        return DRY_RUN
+        return dict(DRY_RUN)
     prompt = str(sent.get("overrides", {}).get("6.text", ""))
+    if "fail twice" in prompt:
+        return {**FAILURE, "details": [*FAILURE["details"], MISSING]}
     if "fail" in prompt:
-        return FAILURE
+        return dict(FAILURE)  # the SDK takes `error` out of it
     await _work(job, 100 if "slow" in prompt else 6)
     return _result(sent)
 
@@ -98,6 +100,12 @@ FAILURE: dict[str, Any] = {
             "message": "is 20, but takes at most 10",
         }
     ],
+}
+MISSING = {
+    "node_id": "9",
+    "class_type": "LoadImage",
+    "input": "image",
+    "message": "photo.png was not sent",
 }
 
 

@@ -158,13 +158,24 @@ def test_an_error_names_its_node_and_leads_to_the_input(page: Page) -> None:
     drop_editor_file(page)
     run(page, "fail")
     expect(page.get_by_role("alert")).to_contain_text("PROMPT_REJECTED: node 3 (KSampler)")
-    expect(page.locator("#error-details")).to_have_text(
-        "Node 3 (KSampler), input steps: is 20, but takes at most 10"
-    )
+    expect(page.locator("#error-details")).to_be_hidden()  # the error tells it already
     page.get_by_role("button", name="Go to the input").click()
     steps = page.get_by_label("steps")
     expect(steps).to_be_focused()
     expect(steps).to_have_attribute("aria-invalid", "true")
+
+
+def test_several_errors_are_listed_with_their_nodes(page: Page) -> None:
+    drop_editor_file(page)
+    run(page, "fail twice")
+    expect(page.locator("#error-details li")).to_have_text(
+        [
+            "Node 3 (KSampler), input steps: is 20, but takes at most 10",
+            "Node 9 (LoadImage), input image: photo.png was not sent",
+        ]
+    )
+    page.get_by_role("button", name="Go to the input").click()
+    expect(page.get_by_label("steps")).to_be_focused()
 
 
 def test_only_what_was_changed_is_sent(page: Page) -> None:
@@ -409,7 +420,7 @@ def test_everything_can_be_done_with_the_keyboard(page: Page, tmp_path: Path) ->
     page.keyboard.press("Tab")
     expect(page.locator("#workflow-file")).to_be_focused()
     with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
+        page.keyboard.press("Space")
     chooser.value.set_files(tmp_path / "dusk.json")
     prompt = page.get_by_label("text", exact=True)
     for _ in range(12):

@@ -33,9 +33,8 @@ def summary(job: Job, queued_at_ms: int) -> dict[str, Any]:
             for name in ("percent", "node", "node_id")
             if isinstance(output.get(name), str | int | float)
         }
-    elif output.get("status") == "dry_run":
-        entry["isDryRun"] = True
-    else:
+    elif job.status is Status.COMPLETED:
+        entry["isDryRun"] = output.get("status") == "dry_run"
         lists = {name: output.get(name) for name in LISTS}
         entry["outputs"] = {n: len(items) for n, items in lists.items() if isinstance(items, list)}
     return entry

@@ -54,13 +54,18 @@ export function showJob(job) {
 }
 
 /** Shows an error that is no job's: a request that was refused, a server that is gone. */
-export function showError(message, details = [], goTo = null) {
+export function showError(message, details = []) {
   byId("error-text").textContent = message;
   byId("error-details").replaceChildren(...details.map(detailOf));
   show(byId("error-details"), details.length > 0);
+  offerWay(null);
+  show(byId("error"), true);
+}
+
+/** Offers a way to the input that is wrong: a function that goes there, or null. */
+export function offerWay(goTo) {
   byId("error-go").onclick = goTo;
   show(byId("error-go"), goTo !== null);
-  show(byId("error"), true);
 }
 
 function nodeOf(progress) {
@@ -99,7 +104,10 @@ function showEnd(job) {
   if (job.status === "FAILED" || job.status === "TIMED_OUT") {
     const details = Array.isArray(output.details) ? output.details : [];
     const again = output.retryable ? " The same request may succeed when it is sent again." : "";
-    showError(`${job.error ?? "No reason was given."}${again}`, details.length > 1 || details[0]?.node_id ? details : []);
+    const error = job.error ?? "No reason was given.";
+    // As a rule, the error tells a single detail already.
+    const isTold = details.length === 1 && error.includes(details[0].message);
+    showError(error + again, isTold ? [] : details);
   }
   const warnings = Array.isArray(output.errors) ? output.errors : [];
   byId("warnings").replaceChildren(...warnings.map((text) => element("li", {}, String(text))));

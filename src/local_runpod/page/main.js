@@ -3,7 +3,7 @@
 import { byId, element, show } from "./dom.js";
 import { Endpoint, isFinal } from "./endpoint.js";
 import { acceptDrops, Form } from "./form.js";
-import { clearJob, showError, showJob } from "./job.js";
+import { clearJob, offerWay, showError, showJob } from "./job.js";
 import { watchQueue } from "./queue.js";
 import { bodyOf, samplesOf } from "./request.js";
 import { Workflow } from "./workflow.js";
@@ -167,8 +167,7 @@ async function follow(id) {
   setRunning(null);
   refreshQueue();
   const details = Array.isArray(job.output?.details) ? job.output.details : [];
-  const goTo = form.mark(job.status === "FAILED" ? details : []);
-  if (goTo) showError(byId("error-text").textContent, details, goTo);
+  offerWay(form.mark(job.status === "FAILED" ? details : []));
 }
 
 function setRunning(id) {
