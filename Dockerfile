@@ -91,6 +91,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 
 FROM system AS worker
 COPY handler.py test_input.json /files/worker/
+COPY docs/openapi.json /files/worker/docs/
 COPY src/start.sh /files/worker/src/
 COPY src/worker_comfyui /files/worker/src/worker_comfyui
 COPY src/local_comfyui /files/worker/src/local_comfyui
