@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
 import shlex
 import signal
@@ -142,6 +143,41 @@ def test_keys_are_asked_for_and_never_printed(tmp_path: Path) -> None:
         assert requests.get(f"{served.url}/health", headers=headers, timeout=10).ok
         assert "Authorization: Bearer" in served.text()
         assert "s3cret" not in served.text()
+
+
+PRINTS_ITS_FORMAT = shlex.join(
+    [sys.executable, "-c", "import os, sys; sys.exit(f'LOG_FORMAT={os.getenv(\"LOG_FORMAT\")}.')"]
+)
+
+
+def serve_in_a_terminal(**environment: str) -> str:
+    """Start `serve` in a terminal with a worker that ends at once; gives what it shows."""
+    ours, theirs = pty.openpty()
+    arguments = ["./scripts/serve", "--port", "0", "--worker", PRINTS_ITS_FORMAT]
+    process = subprocess.Popen(
+        arguments, cwd=ROOT, env={**os.environ, **environment}, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    text = b""
+    try:
+        while data := os.read(ours, 65536):
+            text += data
+    except OSError:  # the other side is closed
+        pass
+    finally:
+        os.close(ours)
+        process.wait(30)
+    return text.decode()
+
+
+def test_workers_log_text_where_people_read_it(tmp_path: Path) -> None:
+    assert "LOG_FORMAT=text." in serve_in_a_terminal()
+    assert "LOG_FORMAT=json." in serve_in_a_terminal(LOG_FORMAT="json")
+    with serving(tmp_path, "--worker", PRINTS_ITS_FORMAT) as served:
+        served.wait_for("LOG_FORMAT=None.")
+    run = ["./scripts/run", "--worker", PRINTS_ITS_FORMAT, "--output", str(tmp_path)]
+    subprocess.run(run, cwd=ROOT, check=False, capture_output=True, timeout=60)
+    assert "LOG_FORMAT=text." in (tmp_path / "run.log").read_text()
 
 
 def test_run_that_cannot_start_shows_the_last_lines_and_the_log(tmp_path: Path) -> None:
