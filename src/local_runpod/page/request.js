@@ -28,7 +28,9 @@ export function bodyOf(workflow, form, options) {
   sent.files = listOf(files, form.files, (file) => file.kind !== "image", "data");
   if (options.live) sent.output = write({ ...rest.output, live: true });
   if (options.dryRun) sent.dry_run = "true";
-  return join({ input: join(sent) });
+  if (options.dryRun) return join({ input: join(sent) });
+  const beside = Object.entries(workflow.beside).map(([name, value]) => [name, write(value)]);
+  return join({ ...Object.fromEntries(beside), input: join(sent) });
 }
 
 /** The files of a list: those that were dropped go before those of the same name. */

@@ -57,10 +57,15 @@ function figureOf(item, data, list) {
     element(
       "figcaption",
       {},
-      element("a", { href: url, download: name, rel: "noreferrer" }, name),
+      element("a", { href: url, ...savingOf(url, name) }, name),
       element("span", { class: "quiet" }, facts.join(" · ")),
     ),
   );
+}
+
+/** Files of a bucket are another origin's: browsers open these instead of saving them. */
+function savingOf(url, name) {
+  return url.startsWith("blob:") ? { download: name } : { target: "_blank", rel: "noreferrer" };
 }
 
 function guessed(list, mediaType) {

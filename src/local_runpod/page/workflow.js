@@ -17,12 +17,14 @@ export class Workflow {
    * @param {string} json what is sent as `workflow`, as JSON text
    * @param {object|null} api the workflow in API format, where it is known
    * @param {object} rest the other fields of a request's `input`
+   * @param {object} beside what the request has beside its `input`
    */
-  constructor(name, json, api = null, rest = {}) {
+  constructor(name, json, api = null, rest = {}, beside = {}) {
     this.name = name;
     this.json = json;
     this.api = api;
     this.rest = rest;
+    this.beside = beside;
   }
 
   /** One that the worker has stored under a name. */
@@ -46,10 +48,12 @@ export class Workflow {
 
   static #fromValue(name, value, text) {
     if (!isObject(value)) throw new Error(`${name} must hold a JSON object.`);
-    const input = isObject(value.input) && !isApiFormat(value) ? value.input : value;
+    const { input: inside, ...beside } = value;
+    const isRequest = isObject(inside) && !isApiFormat(value);
+    const input = isRequest ? inside : value;
     if (isObject(input.workflow) || typeof input.workflow === "string") {
       const { workflow, ...rest } = input;
-      return new Workflow(name, write(workflow), isApiFormat(workflow) ? workflow : null, rest);
+      return new Workflow(name, write(workflow), isApiFormat(workflow) ? workflow : null, rest, isRequest ? beside : {});
     }
     // The file's own text is sent, not what was understood of it.
     return new Workflow(name, text.replace(/^\uFEFF/, "").trim(), isApiFormat(value) ? value : null);
