@@ -61,16 +61,17 @@ function rowOf(job, actions) {
   };
   const state = element("span", { class: "state" }, wordOf(job.status));
   state.dataset.status = job.status;
+  // The roles are said, since on a phone the style sheet makes boxes of rows and cells.
+  const cell = (name, ...children) => element("td", { class: name, role: "cell" }, ...children);
   return element(
     "tr",
-    {},
-    element("td", {}, timeOf(job)),
-    element("td", {}, state),
-    element("td", { class: "about" }, aboutOf(job)),
-    element("td", {}, job.executionTime === undefined ? "" : durationOf(job.executionTime)),
-    element(
-      "td",
-      { class: "actions" },
+    { role: "row" },
+    cell("sent", timeOf(job)),
+    cell("state-cell", state),
+    cell("about", aboutOf(job)),
+    cell("took", job.executionTime === undefined ? "" : durationOf(job.executionTime)),
+    cell(
+      "actions",
       act("Show", actions.open),
       isFinal(job) ? null : act("Cancel", actions.cancel),
     ),
