@@ -130,6 +130,7 @@ async def _work(job: dict[str, Any], steps: int) -> None:
 def _result(sent: dict[str, Any]) -> dict[str, Any]:
     facts = {"type": "base64", "node_id": "7"}
     picture = _picture(512, 1, "PNG")
+    sound = _sound()
     text = f"{sent.get('overrides')} {len(sent.get('images', []))}"
     return {
         "images": [
@@ -143,13 +144,22 @@ def _result(sent: dict[str, Any]) -> dict[str, Any]:
                 "height": 320,
             }
         ],
-        "audio": [{**facts, "filename": "waves.wav", "data": _sound(), "media_type": "audio/wav"}],
+        "audio": [
+            {
+                **facts,
+                "filename": "waves.wav",
+                "data": sound,
+                "media_type": "audio/wav",
+                "bytes": 4140,
+            }
+        ],
         "files": [
             {
                 **facts,
                 "filename": "page.html",
                 "data": base64.b64encode(b"<script>alert(1)</script>").decode(),
                 "media_type": "text/html",
+                "bytes": 25,
             }
         ],
         "texts": [{"node_id": "8", "text": text}],
