@@ -131,6 +131,7 @@ FROM python AS worker
 ARG SOURCE_DATE_EPOCH=1767225600
 COPY src/start.sh /files/start.sh
 COPY handler.py test_input.json LICENSE THIRD-PARTY.md /files/worker/
+COPY docs/openapi.json /files/worker/docs/
 COPY src/worker_comfyui /files/worker/src/worker_comfyui
 COPY src/local_comfyui /files/worker/src/local_comfyui
 COPY src/local_runpod /files/worker/src/local_runpod

@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from local_runpod.jobs import Job
+from local_runpod.jobs.job import Job
 from tests.support.comfyui import FAULT_NODES, REAL_COMFYUI, ComfyUI, running_comfyui
 from tests.support.handler import Handler, handler_environment, on_platform, running_handler
 from tests.support.platform import FAST, RunningPlatform, running_platform

@@ -5,9 +5,10 @@ client ──▶ gateway ──▶ job_queue ◀── control_plane ◀── R
                            │
                            └──▶ webhooks
 ```
-`gateway` speaks to clients, `control_plane` to workers; both work on one `job_queue` of `jobs`.
-`workers` starts and replaces the worker processes, `server` puts everything together, and
-`cli` with `client` and `outputs` is what people use.
+`gateway` speaks to clients, and gives a browser the `page`; `workers` starts and replaces the
+worker processes, and has the control plane that they speak to; both work on one queue of `jobs`.
+`web` is what the two servers share, and `server` puts everything together. `commands` is what
+people start, `client` the other side of the API, which `submit` and `run` use.
 
 It knows nothing about ComfyUI's protocol and imports nothing of the worker.
 """

@@ -38,6 +38,7 @@ class Limits:
     queue_length: int = 500  # own: hosted allows 500 for each worker
     kept_bytes: int = 2_000_000_000  # own: requests and results in memory
 
+    body_timeout: float = 60.0  # own: for a request's body to arrive
     poll: float = 20.0  # own: the SDK waits up to 90 s
     ping_interval: float = 10.0
     lost_after: float = 35.0  # own: without a ping; hosted re-dispatched after about 45 s

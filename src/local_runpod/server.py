@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,15 +13,15 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from local_runpod.bell import Bell
-from local_runpod.control_plane import ControlPlane
-from local_runpod.faults import Faults
-from local_runpod.gateway import Gateway
-from local_runpod.job_queue import JobQueue
-from local_runpod.jobs import Job
+from local_runpod.gateway.gateway import Gateway
+from local_runpod.jobs.job import Job
+from local_runpod.jobs.job_queue import JobQueue
+from local_runpod.jobs.webhooks import Webhooks
 from local_runpod.limits import Limits
-from local_runpod.registry import Registry
-from local_runpod.webhooks import Webhooks
-from local_runpod.workers import WorkerPlan, WorkerPool
+from local_runpod.workers.control_plane import ControlPlane
+from local_runpod.workers.faults import Faults
+from local_runpod.workers.pool import WorkerPlan, WorkerPool
+from local_runpod.workers.registry import Registry
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class Platform:
         self.queue = JobQueue(
             limits, news=self.news, on_end=self.webhooks.send, on_stop=self._stop_job
         )
+        self.token = secrets.token_urlsafe(32)
         self.workers = WorkerPool(
             settings.plan,
             settings.workers,
@@ -119,7 +121,7 @@ class Platform:
             await stack.enter_async_context(self.webhooks)
             settings = self.settings
             self.control_port = await stack.enter_async_context(
-                _listening(self.control_plane.application(), LOOPBACK, 0)
+                _listening(self.control_plane.application(self.token), LOOPBACK, 0)
             )
             self.port = await stack.enter_async_context(
                 _listening(self.gateway.application(), settings.host, settings.port)
@@ -146,14 +148,15 @@ class Platform:
 
     def _worker_environment(self, worker_id: str) -> dict[str, str]:
         """What the SDK's production loop needs; the names and forms are RunPod's."""
-        base = f"http://{LOOPBACK}:{self.control_port}/v2/{ENDPOINT_ID}"
+        base = f"http://{LOOPBACK}:{self.control_port}/v2/{self.token}"
         return {
             "RUNPOD_WEBHOOK_GET_JOB": f"{base}/job-take/$ID?gpu=local",
             "RUNPOD_WEBHOOK_POST_OUTPUT": f"{base}/job-done/$RUNPOD_POD_ID/$ID?gpu=local",
             "RUNPOD_WEBHOOK_POST_STREAM": f"{base}/job-stream/$RUNPOD_POD_ID/$ID?gpu=local",
             "RUNPOD_WEBHOOK_PING": f"{base}/ping/$RUNPOD_POD_ID?gpu=local",
             "RUNPOD_PING_INTERVAL": str(round(self.settings.limits.ping_interval * 1000)),
-            "RUNPOD_AI_API_KEY": "local",  # pings are sent only if there is one
+            # Pings are sent only if there is one; and workers mask it in their logs.
+            "RUNPOD_AI_API_KEY": self.token,
             "RUNPOD_POD_ID": worker_id,
             "RUNPOD_ENDPOINT_ID": ENDPOINT_ID,
         }

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from local_runpod import client as client_module
-from local_runpod.client import ClientError, EndpointClient
+from local_runpod.client import endpoint as client_module
+from local_runpod.client.endpoint import ClientError, EndpointClient
 
 DONE = (200, b'{"id": "j", "status": "COMPLETED", "output": 1}')
 RUNNING = (200, b'{"id": "j", "status": "IN_PROGRESS"}')

@@ -191,12 +191,14 @@ def test_a_result_that_hosted_refuses_is_refused_and_lost(
     assert "output" not in job
 
 
-def test_runsync_results_may_have_20_mb(platform: RunningPlatform, worker: HandWorker) -> None:
-    job_id = platform.post("/runsync?wait=10", {"input": {}}).json()["id"]
-    worker.take()
-    text = "x" * 19_000_000
-    assert worker.done(job_id, {"output": text}).status_code == 200
-    assert platform.status(job_id)["output"] == text
+def test_runsync_results_may_have_20_mb() -> None:
+    with running_platform(limits=replace(FAST, lost_after=60)) as platform:  # it sends no pings
+        worker = HandWorker(platform, "w1")
+        job_id = platform.post("/runsync?wait=10", {"input": {}}).json()["id"]
+        worker.take()
+        text = "x" * 19_000_000
+        assert worker.done(job_id, {"output": text}).status_code == 200
+        assert platform.status(job_id)["output"] == text
 
 
 def test_a_cancelled_job_is_stopped_on_the_long_poll(

@@ -58,7 +58,7 @@ def test_unknown_jobs_are_the_hosted_404(gateway: RunningPlatform) -> None:
 
 
 def test_unknown_paths_name_the_known_ones(gateway: RunningPlatform) -> None:
-    for path in ("/", "/v2/ep", "/nothing", "/run/more", "/status"):
+    for path in ("/v2/ep", "/nothing", "/run/more", "/status"):
         status, detail = problem(gateway.get(path))
         assert status == 404
         assert "/runsync" in detail
@@ -192,6 +192,63 @@ def test_pages_of_other_origins_cannot_submit_jobs(gateway: RunningPlatform) -> 
     for host, status in (("localhost", 200), ("[::1]", 200), ("evil.example", 403)):
         rebound = {"Origin": f"http://{host}:{port}", "Host": f"{host}:{port}"}
         assert gateway.post("/run", {"input": {}}, rebound).status_code == status, host
+
+
+def preflight(gateway: RunningPlatform, path: str) -> requests.Response:
+    """What a browser asks before a page of another origin may send a job."""
+    headers = {
+        "Origin": "http://other.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,content-type",
+    }
+    return requests.options(gateway.url + path, headers=headers, timeout=10)
+
+
+def test_pages_of_other_origins_may_ask_with_a_key(keyed_gateway: RunningPlatform) -> None:
+    asked = preflight(keyed_gateway, "/v2/ep/run")
+    assert asked.status_code == 204
+    assert asked.headers["Access-Control-Allow-Origin"] == "*"
+    assert "Authorization" in asked.headers["Access-Control-Allow-Headers"]
+    headers = {"Origin": "http://other.example", "Authorization": "Bearer first"}
+    answer = keyed_gateway.post("/run", {"input": {}}, headers)
+    assert answer.status_code == 200
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    refused = keyed_gateway.post("/run", {"input": {}}, {"Origin": "http://other.example"})
+    assert problem(refused)[0] == 401
+    assert refused.headers["Access-Control-Allow-Origin"] == "*"  # the page may read why
+
+
+def test_without_keys_no_page_of_another_origin_is_let_in(gateway: RunningPlatform) -> None:
+    for answer in (preflight(gateway, "/run"), gateway.get("/health"), gateway.get("/")):
+        assert not [name for name in answer.headers if name.startswith("Access-Control")]
+
+
+@pytest.mark.parametrize("path", ["/", "/page/main.js", "/openapi.json"])
+def test_what_tells_nothing_of_anybody_needs_no_key(
+    keyed_gateway: RunningPlatform, path: str
+) -> None:
+    assert keyed_gateway.get(path).status_code == 200
+    assert problem(keyed_gateway.get("/jobs"))[0] == 401
+
+
+def test_jobs_are_listed_newest_first_without_what_was_sent() -> None:
+    with running_platform() as gateway:
+        secret = {"comfy_org_api_key": "s3cret", "workflow": "s3cret"}
+        job_ids = [
+            gateway.run(
+                secret, webhook="http://127.0.0.1:1/s3cret", s3Config={"accessId": "s3cret"}
+            )
+            for _ in range(2)
+        ]
+        gateway.post(f"/cancel/{job_ids[1]}")
+        answer = gateway.get("/jobs")
+        assert "s3cret" not in answer.text
+        listed = answer.json()["jobs"]
+        assert [(job["id"], job["status"]) for job in listed] == [
+            (job_ids[1], "CANCELLED"),
+            (job_ids[0], "IN_QUEUE"),
+        ]
+        assert abs(listed[0]["queuedAt"] / 1000 - time.time()) < 10
 
 
 def test_purge_and_health_have_the_hosted_shape() -> None:

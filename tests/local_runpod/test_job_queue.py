@@ -6,8 +6,13 @@ from typing import Any
 
 import pytest
 
-from local_runpod.job_queue import JobNotFoundError, JobQueue, NotRetryableError, QueueFullError
-from local_runpod.jobs import Job
+from local_runpod.jobs.job import Job
+from local_runpod.jobs.job_queue import (
+    JobNotFoundError,
+    JobQueue,
+    NotRetryableError,
+    QueueFullError,
+)
 from local_runpod.limits import Limits
 
 

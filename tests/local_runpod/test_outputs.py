@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from local_runpod.outputs import safe_name, save_outputs
+from local_runpod.client.outputs import safe_name, save_outputs
 
 
 def item(name: Any, content: bytes = b"content") -> dict[str, Any]:
@@ -64,6 +64,7 @@ def test_no_file_is_ever_overwritten(tmp_path: Path) -> None:
         (7, "images-output"),
         (".bashrc", "bashrc"),
         ("a\x00b\n.png", "a_b_.png"),
+        ("a\x1b[2J\x9b\u202e.png", "a_[2J__.png"),
         ("x" * 300 + ".png", "x" * 116 + ".png"),
         ("day_00001_.png", "day_00001_.png"),
     ],

@@ -1,17 +1,18 @@
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
-from local_runpod import picture
-from local_runpod.display import show_picture
-from local_runpod.outputs import Saved
+from local_runpod.client import picture
+from local_runpod.client.display import show_picture
+from local_runpod.client.outputs import Saved
 from tests.local_runpod.test_display import Terminal
 
-TRUE_COLOUR = {"COLORTERM": "truecolor"}
 CELL = re.compile(r"\x1b\[38;2;(\d+);(\d+);(\d+);48;2;(\d+);(\d+);(\d+)m▀")
 
 
@@ -19,10 +20,13 @@ def saved(path: Path) -> Saved:
     return Saved(path, path.stat().st_size, "base64")
 
 
-def drawn(path: Path, environment: dict[str, str] = TRUE_COLOUR) -> list[str]:
-    paint = picture.palette_of(environment)
-    assert paint is not None
-    return list(picture.draw(path, paint))
+def drawn(path: Path, *, terminal: str = "xterm", colours: str = "truecolor") -> list[str]:
+    environment = {"TERM": terminal, "COLORTERM": colours}
+    console = Console(file=Terminal(), _environ=environment, width=200)
+    assert picture.can_show(console)
+    with console.capture() as capture:
+        console.print(picture.drawn(path), end="")
+    return capture.get().splitlines()
 
 
 def test_each_character_shows_two_pixels(tmp_path: Path) -> None:
@@ -51,21 +55,44 @@ def test_transparency_is_black(tmp_path: Path) -> None:
 
 def test_a_terminal_with_256_colours_gets_the_nearest(tmp_path: Path) -> None:
     Image.new("RGB", (1, 2), (250, 5, 130)).save(tmp_path / "a.png")
-    (line,) = drawn(tmp_path / "a.png", {"TERM": "xterm-256color"})
-    assert line == "\x1b[38;5;199;48;5;199m▀\x1b[0m"
+    (line,) = drawn(tmp_path / "a.png", terminal="xterm-256color", colours="")
+    assert line == "\x1b[38;5;198;48;5;198m▀\x1b[0m"
 
 
 @pytest.mark.parametrize(
-    "environment", [{}, {"TERM": "dumb"}, {**TRUE_COLOUR, "NO_COLOR": "1"}], ids=str
+    "environment",
+    [{}, {"TERM": "dumb", "COLORTERM": "truecolor"}, {"COLORTERM": "truecolor", "NO_COLOR": "1"}],
+    ids=str,
 )
 def test_where_there_are_no_colours_nothing_is_drawn(environment: dict[str, str]) -> None:
-    assert picture.palette_of(environment) is None
+    assert not picture.can_show(Console(file=Terminal(), _environ=environment))
+
+
+def test_formats_whose_decoders_start_programs_are_not_opened(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n"
+        b"1 0 0 setrgbcolor 0 0 8 8 rectfill\nshowpage\n%%EOF\n"
+    )
+    with pytest.raises(ValueError, match="cannot identify"):
+        picture.drawn(path)
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(buffer, "TIFF")
+    with pytest.raises(ValueError, match="cannot identify"):
+        picture.drawn(buffer.getvalue())
+
+
+def test_a_picture_of_very_many_pixels_is_not_decoded(tmp_path: Path) -> None:
+    Image.new("1", (9000, 9000)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="too large"):
+        picture.drawn(tmp_path / "a.png")
 
 
 def test_the_first_picture_of_a_result_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLORTERM", "truecolor")
     (tmp_path / "a.png").write_bytes(b"no picture at all")
     for name, colour in (("b.png", "red"), ("c.png", "blue")):

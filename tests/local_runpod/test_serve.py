@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
 import shlex
 import signal
@@ -129,8 +130,8 @@ def test_a_taken_port_is_explained(tmp_path: Path) -> None:
             timeout=30,
         )
     assert second.returncode == 1
-    assert f"Cannot listen on 127.0.0.1:{port}" in second.stdout
-    assert "--port" in second.stdout
+    assert f"Cannot listen on 127.0.0.1:{port}" in second.stderr
+    assert "--port" in second.stderr
     assert "Traceback" not in second.stdout + second.stderr
 
 
@@ -144,6 +145,41 @@ def test_keys_are_asked_for_and_never_printed(tmp_path: Path) -> None:
         assert "s3cret" not in served.text()
 
 
+PRINTS_ITS_FORMAT = shlex.join(
+    [sys.executable, "-c", "import os, sys; sys.exit(f'LOG_FORMAT={os.getenv(\"LOG_FORMAT\")}.')"]
+)
+
+
+def serve_in_a_terminal(**environment: str) -> str:
+    """Start `serve` in a terminal with a worker that ends at once; gives what it shows."""
+    ours, theirs = pty.openpty()
+    arguments = ["./scripts/serve", "--port", "0", "--worker", PRINTS_ITS_FORMAT]
+    process = subprocess.Popen(
+        arguments, cwd=ROOT, env={**os.environ, **environment}, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    text = b""
+    try:
+        while data := os.read(ours, 65536):
+            text += data
+    except OSError:  # the other side is closed
+        pass
+    finally:
+        os.close(ours)
+        process.wait(30)
+    return text.decode()
+
+
+def test_workers_log_text_where_people_read_it(tmp_path: Path) -> None:
+    assert "LOG_FORMAT=text." in serve_in_a_terminal()
+    assert "LOG_FORMAT=json." in serve_in_a_terminal(LOG_FORMAT="json")
+    with serving(tmp_path, "--worker", PRINTS_ITS_FORMAT) as served:
+        served.wait_for("LOG_FORMAT=None.")
+    run = ["./scripts/run", "--worker", PRINTS_ITS_FORMAT, "--output", str(tmp_path)]
+    subprocess.run(run, cwd=ROOT, check=False, capture_output=True, timeout=60)
+    assert "LOG_FORMAT=text." in (tmp_path / "run.log").read_text()
+
+
 def test_run_that_cannot_start_shows_the_last_lines_and_the_log(tmp_path: Path) -> None:
     failing = [sys.executable, "-c", "import sys; sys.exit('no GPU here')"]
     result = subprocess.run(
@@ -155,7 +191,7 @@ def test_run_that_cannot_start_shows_the_last_lines_and_the_log(tmp_path: Path) 
         timeout=60,
     )
     assert result.returncode == 1
-    assert "no GPU here" in result.stdout
+    assert "no GPU here" in result.stderr
     assert "/run.log\n" in result.stdout
     assert "no GPU here" in (tmp_path / "run.log").read_text()
     assert "Traceback" not in result.stdout + result.stderr
@@ -197,4 +233,4 @@ def test_a_worker_command_that_does_not_exist_is_named(tmp_path: Path) -> None:
         timeout=60,
     )
     assert result.returncode == 1
-    assert "Cannot start no-such-program: No such file or directory" in result.stdout
+    assert "Cannot start no-such-program: No such file or directory" in result.stderr

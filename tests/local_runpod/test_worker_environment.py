@@ -3,7 +3,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from local_runpod.worker_environment import describe_comfyui, worker_environment
+from local_runpod.workers.environment import describe_comfyui, worker_environment
 from worker_comfyui.comfyui.command import Folders
 
 ROOT = Path("/project")

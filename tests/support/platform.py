@@ -20,11 +20,11 @@ import requests
 
 from local_runpod.background import BackgroundPlatform
 from local_runpod.background import running_platform as running_background_platform
-from local_runpod.faults import Faults
 from local_runpod.limits import Limits
 from local_runpod.server import PlatformSettings
-from local_runpod.worker_environment import worker_environment
-from local_runpod.workers import WorkerPlan
+from local_runpod.workers.environment import worker_environment
+from local_runpod.workers.faults import Faults
+from local_runpod.workers.pool import WorkerPlan
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -118,7 +118,7 @@ class RunningPlatform:
     def control_url(self) -> str:
         """The workers' base address."""
         platform = self.background.platform
-        return f"http://127.0.0.1:{platform.control_port}/v2/local"
+        return f"http://127.0.0.1:{platform.control_port}/v2/{platform.token}"
 
     def worker_pids(self) -> dict[str, int]:
         """The main processes of the workers that run now, by worker id."""

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from worker_comfyui.node_problems import Context
+from worker_comfyui.rejection import explain
 
 from tests.worker_comfyui.workflows.pairs import names, object_info, pair
 from worker_comfyui.errors import Detail
-from worker_comfyui.node_problems import Context
-from worker_comfyui.rejection import explain
 from worker_comfyui.workflows import check
 
 RECORDED = Path(__file__).resolve().parents[3] / "test_resources" / "comfyui"

@@ -1,0 +1,1 @@
+"""The client side: sends requests, shows what happens, saves results. Knows nothing of the rest."""

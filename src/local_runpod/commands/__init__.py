@@ -1,0 +1,1 @@
+"""What people start: `serve`, `run` and `submit`."""

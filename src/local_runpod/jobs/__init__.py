@@ -1,0 +1,1 @@
+"""The jobs, their queue, and what is told when they end. No HTTP server, no processes."""

@@ -1,0 +1,230 @@
+// The page: a workflow comes in, its inputs become a form, a job runs, its results are shown.
+
+import { byId, element, show } from "./dom.js";
+import { Endpoint, isFinal } from "./endpoint.js";
+import { acceptDrops, Form } from "./form.js";
+import { clearJob, offerWay, showError, showJob } from "./job.js";
+import { watchQueue } from "./queue.js";
+import { bodyOf, samplesOf } from "./request.js";
+import { Workflow } from "./workflow.js";
+
+const DRY_RUN_WAIT_MS = 60000;
+
+let endpoint = new Endpoint();
+let workflow = null;
+let understood = false; // the worker has described the workflow: it takes values beside it
+let looking = new AbortController(); // ends the wait for a description
+let following = null; // ends the following of the job that is shown
+let running = null; // the id of the job that can be cancelled
+
+const form = new Form(byId("inputs"), updateSamples);
+const refreshQueue = watchQueue(() => endpoint, { open: openJob, cancel: cancelJob });
+
+// The endpoint
+
+byId("endpoint-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const isHosted = byId("endpoint-hosted").checked;
+  endpoint = new Endpoint(isHosted ? byId("endpoint-id").value.trim() : "", byId("endpoint-key").value);
+  byId("endpoint-name").textContent = isHosted ? endpoint.id : "This server";
+  byId("endpoint-details").open = false;
+  refreshQueue();
+  updateSamples();
+  if (workflow) inspect(workflow);
+});
+for (const choice of document.getElementsByName("where")) {
+  choice.addEventListener("change", () => {
+    const isHosted = byId("endpoint-hosted").checked;
+    show(byId("endpoint-id-field"), isHosted);
+    byId("endpoint-id").required = isHosted;
+  });
+}
+
+// The workflow
+
+byId("workflow-file").addEventListener("change", () => {
+  take(byId("workflow-file").files[0]);
+  byId("workflow-file").value = ""; // the same file may be taken again
+});
+acceptDrops(byId("workflow-drop"), take);
+byId("stored-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  open(Workflow.stored(byId("stored-name").value.trim()));
+});
+byId("example").addEventListener("click", async () => {
+  const response = await fetch("page/example.json");
+  take(new File([await response.text()], "example.json"));
+});
+// A file that misses the zone must not replace the page.
+for (const name of ["dragover", "drop"]) {
+  window.addEventListener(name, (event) => event.preventDefault());
+}
+
+async function take(file) {
+  if (!file) return;
+  try {
+    open(await Workflow.fromFile(file));
+  } catch (error) {
+    sayOfWorkflow(error.message, true);
+  }
+}
+
+function open(opened) {
+  workflow = opened;
+  understood = false;
+  looking.abort();
+  looking = new AbortController();
+  form.reset();
+  form.show(workflow.plainInputs());
+  show(byId("run-card"), true);
+  byId("workflow-name").textContent = workflow.name;
+  inspect(workflow);
+}
+
+/** Has the worker describe the workflow, without running it. */
+async function inspect(looked) {
+  sayOfWorkflow("Asking the worker what can be set …");
+  byId("models").replaceChildren();
+  try {
+    const options = { overrides: true, live: true, dryRun: true };
+    const body = bodyOf(looked, { values: new Map(), files: form.files }, options);
+    let job = await endpoint.submit(body, DRY_RUN_WAIT_MS);
+    if (!isFinal(job)) {
+      job = await endpoint.follow(job.id, () => {}, looking.signal);
+    }
+    if (job !== null && workflow === looked) describe(job);
+  } catch (error) {
+    if (workflow === looked) sayOfWorkflow(error.message, looked.api === null);
+  }
+}
+
+function describe(job) {
+  const output = job.output ?? {};
+  if (output.status === "dry_run") {
+    understood = true;
+    workflow.api ??= output.workflow;
+    form.show(Array.isArray(output.inputs) ? output.inputs : workflow.plainInputs());
+    const problems = Array.isArray(output.problems) ? output.problems : [];
+    const count = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
+    sayOfWorkflow(problems.length > 0 ? `${count}, before it runs:` : "", problems.length > 0, problems);
+    showModels(output.models);
+  } else if (workflow.api) {
+    sayOfWorkflow(""); // A worker that knows no dry run: the form is made of the plain values.
+  } else {
+    sayOfWorkflow(job.error ?? "The worker does not understand this file.", true, output.details);
+  }
+  updateSamples();
+}
+
+function showModels(models) {
+  const items = (Array.isArray(models) ? models : []).map((model) =>
+    element("li", {}, `Model ${model.name ?? model}`, model.status ? `: ${model.status}` : ""),
+  );
+  byId("models").replaceChildren(...items);
+}
+
+function sayOfWorkflow(text, isProblem = false, details = []) {
+  const line = byId("workflow-state");
+  line.textContent = text;
+  line.classList.toggle("problem", isProblem);
+  const items = (Array.isArray(details) ? details : []).map((detail) => {
+    const where = detail.node_id ? `Node ${detail.node_id}${detail.input ? `, ${detail.input}` : ""}: ` : "";
+    return element("li", {}, where, String(detail.message ?? detail));
+  });
+  byId("workflow-problems").replaceChildren(...items);
+}
+
+// The job
+
+byId("run-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  if (!byId("run-form").reportValidity()) return;
+  form.drawSeeds();
+  updateSamples();
+  clearJob();
+  showJob({ status: "IN_QUEUE" });
+  setRunning("…");
+  byId("job-card").scrollIntoView({ block: "nearest" });
+  try {
+    const job = await endpoint.submit(body());
+    refreshQueue();
+    await follow(job.id);
+  } catch (error) {
+    setRunning(null);
+    showJob({ status: "FAILED", error: error.message });
+  }
+});
+byId("cancel").addEventListener("click", () => running && cancelJob(running));
+byId("lightbox").addEventListener("click", () => byId("lightbox").close());
+
+function body() {
+  return bodyOf(workflow, form, { overrides: understood, live: understood });
+}
+
+async function follow(id) {
+  following?.abort();
+  following = new AbortController();
+  setRunning(id);
+  const job = await endpoint.follow(id, showJob, following.signal);
+  if (job === null) return; // another one is followed
+  setRunning(null);
+  refreshQueue();
+  const details = Array.isArray(job.output?.details) ? job.output.details : [];
+  offerWay(form.mark(job.status === "FAILED" ? details : []));
+}
+
+function setRunning(id) {
+  running = id;
+  byId("cancel").disabled = id === null || id === "…";
+  byId("run").disabled = id !== null;
+}
+
+async function openJob(id) {
+  clearJob();
+  byId("job-card").scrollIntoView({ block: "start" });
+  byId("job-title").focus();
+  try {
+    await follow(id);
+  } catch (error) {
+    setRunning(null);
+    showJob({ id, status: "FAILED", error: error.message });
+  }
+}
+
+async function cancelJob(id) {
+  try {
+    await endpoint.cancel(id);
+  } catch (error) {
+    showError(error.message);
+  }
+  refreshQueue();
+}
+
+// The samples
+
+for (const choice of document.getElementsByName("language")) {
+  choice.addEventListener("change", updateSamples);
+}
+byId("copy").addEventListener("click", async () => {
+  try {
+    await navigator.clipboard.writeText(sample());
+    byId("copied").textContent = "Copied";
+    setTimeout(() => (byId("copied").textContent = ""), 2000);
+  } catch {
+    // Browsers let pages copy on this machine and over https only.
+    byId("sample").textContent = sample();
+    getSelection().selectAllChildren(byId("sample"));
+    byId("copied").textContent = "Selected: copy it with the keyboard";
+  }
+});
+
+function sample() {
+  const language = document.querySelector("[name=language]:checked").value;
+  return samplesOf(endpoint, body())[language];
+}
+
+function updateSamples() {
+  if (workflow === null) return;
+  const text = sample();
+  byId("sample").textContent = text.replace(/[A-Za-z0-9+/=]{400,}/g, (long) => `${long.slice(0, 60)}…`);
+}

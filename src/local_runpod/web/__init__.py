@@ -1,0 +1,1 @@
+"""What both HTTP servers need: routes, bodies, problems, who may ask."""

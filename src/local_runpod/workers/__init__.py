@@ -1,0 +1,1 @@
+"""The workers' side: their processes, and the protocol of RunPod's SDK."""
