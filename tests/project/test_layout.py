@@ -23,6 +23,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "platform_side",
         "worker preflight",
         "run",
+        "workflows",
         "comfyui delivery request",
         "media models volume",
         "job logs",
@@ -33,7 +34,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     )
 )
 PACKAGES = (
-    "comfyui", "delivery", "hosts", "media", "models", "platform_side", "request", "run", "volume"
+    "comfyui", "delivery", "hosts", "media", "models", "platform_side", "request", "run", "volume", "workflows"
 )  # fmt: skip
 """Packages that count as one module: what is inside them may import each other."""
 

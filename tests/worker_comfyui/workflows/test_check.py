@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worker_comfyui.node_problems import Context
-from worker_comfyui.rejection import explain
 
 from tests.worker_comfyui.workflows.pairs import names, object_info, pair
+from worker_comfyui.comfyui.node_problems import Context
+from worker_comfyui.comfyui.rejection import explain
 from worker_comfyui.errors import Detail
 from worker_comfyui.workflows import check
 
