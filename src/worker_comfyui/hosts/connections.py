@@ -145,7 +145,11 @@ class _PatientTls(_Patient, ssl.SSLSocket):
     """The same under TLS: an operation that was interrupted by a tick goes on where it was."""
 
     def do_handshake(self, block: bool = False) -> None:
-        self._patiently(super().do_handshake, block)
+        try:
+            self._patiently(super().do_handshake, block)
+        except BaseException:
+            self.close()  # nobody else has it yet: it would be left to the garbage collector
+            raise
 
 
 def connect(
