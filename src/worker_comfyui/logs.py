@@ -49,6 +49,8 @@ def configure(settings: Settings, redactor: Redactor, stream: TextIO | None = No
     root.setLevel(logging.WARNING)
     logging.getLogger("worker_comfyui").setLevel(settings.log_level)
     logging.getLogger("runpod").setLevel(settings.log_level)
+    # It logs what a server sent, whole.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     # ComfyUI's own lines come at the level that ComfyUI was started with.
     logging.getLogger("comfyui").setLevel(logging.INFO)
 

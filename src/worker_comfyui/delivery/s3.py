@@ -8,6 +8,7 @@ repeated here, with a pause that gives a service the time to recover.
 from __future__ import annotations
 
 import errno
+import io
 import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -113,8 +114,6 @@ class S3:
             raise ValueError(f"is not taken by boto3: {error}") from None
         events = self._client.meta.events
         events.register("before-send.s3", self._send)
-        # After a redirect boto3 asks for the bucket's region, is redirected again, asks again, ...
-        events.register_first("before-send.s3.HeadBucket", _no_answer)
 
     def presigned_url(self, key: str, expires_s: int) -> str:
         """Make a URL under which anybody can download the file for some time."""
@@ -169,6 +168,9 @@ class S3:
 
     def _send(self, request: AWSPreparedRequest, event_name: str, **_: Any) -> Any:
         """Send a request of boto3's and return the answer."""
+        if event_name.endswith(".HeadBucket"):
+            # After a redirect it asks for the bucket's region, is redirected again, asks again, ...
+            return _no_answer(request)
         stop = connections.stop_in_use() or Stop(lambda: False)
         if event_name.endswith(".AbortMultipartUpload"):
             late = TooSlow("did not take back the parts of a file in time")
@@ -212,8 +214,8 @@ def _client(location: Location, keys: tuple[Secret, Secret]) -> S3Client:
     )
 
 
-def _no_answer(request: AWSPreparedRequest, **_: Any) -> Any:
-    nothing: Any = urllib3.HTTPResponse(body=b"", status=404, preload_content=False)
+def _no_answer(request: AWSPreparedRequest) -> Any:
+    nothing: Any = urllib3.HTTPResponse(body=io.BytesIO(), status=404, preload_content=False)
     return AWSResponse(request.url, 404, nothing.headers, nothing)
 
 

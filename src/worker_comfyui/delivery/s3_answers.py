@@ -39,8 +39,6 @@ def is_transient(error: BaseException) -> bool:
     """Tell whether another attempt may help."""
     if isinstance(error, ClientError):
         return _status(error) in _TRANSIENT_STATUS or _code(error) in _TRANSIENT_CODES
-    if isinstance(error, connections.TooMuch):
-        return False
     return isinstance(error, connections.FAILURES) and connections.is_transient(error)
 
 
@@ -48,8 +46,6 @@ def reason(error: BaseException, location: Location, secrets: Sequence[str]) -> 
     """Explain a failure, with the service's own answer and never a key."""
     if isinstance(error, ClientError):
         text = _answered(error)
-    elif isinstance(error, connections.TooMuch):
-        text = "answered more than an S3 service ever does"
     elif isinstance(error, connections.FAILURES):
         text = connections.reason(error)
     elif isinstance(error, BotoCoreError):
