@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import urllib3
-from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from boto3.session import Session
 from botocore.awsrequest import (
@@ -24,15 +23,15 @@ from botocore.awsrequest import (
     AWSResponse,
 )
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError
 from requests.utils import get_environ_proxies, select_proxy
 
 from worker_comfyui.config import Secret
-from worker_comfyui.delivery.s3_answers import is_transient, reason
+from worker_comfyui.delivery.s3_answers import BucketFailed, is_transient, reason
+from worker_comfyui.errors import TimedOut
 from worker_comfyui.hosts import connections
 from worker_comfyui.hosts.bucket_location import Location
-from worker_comfyui.hosts.public import NotPublic
-from worker_comfyui.stop import Stop
+from worker_comfyui.stop import JobCancelled, Stop
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -50,12 +49,6 @@ SLOWEST = 50_000
 """Bytes a second that a file must reach, beside PATIENCE_S."""
 ABORT_S = 2.0
 """For taking back the parts of a file that will not be completed."""
-
-FAILURES = (Boto3Error, BotoCoreError, ClientError, NotPublic, *connections.FAILURES)
-
-
-class TooSlow(Exception):
-    """A file took far longer than it may."""
 
 
 class _Wary:
@@ -136,14 +129,16 @@ class S3:
         with path.open("rb"):
             pass  # a fault of the file is none of the bucket
         seconds = PATIENCE_S + path.stat().st_size / SLOWEST
-        late = TooSlow(f"did not take the file within {seconds:.0f} s")
+        late = BucketFailed(f"it did not take the file within {seconds:.0f} s")
         part = stop.within(seconds, lambda: late)
         give_up_at = time.monotonic() + PATIENCE_S
         pauses = iter(PAUSES_S[: self._attempts - 1])
         while True:
             try:
                 self._put_once(path, key, media_type, part)
-            except (*FAILURES, TooSlow) as error:
+            except (JobCancelled, TimedOut):
+                raise
+            except Exception as error:  # noqa: BLE001 - boto3 raises anything on odd answers
                 pause = next(pauses, None)
                 failed = reason(error, self._location, self._secrets)
                 if pause is None or not is_transient(error) or time.monotonic() > give_up_at:
@@ -173,7 +168,7 @@ class S3:
             return _no_answer(request)
         stop = connections.stop_in_use() or Stop(lambda: False)
         if event_name.endswith(".AbortMultipartUpload"):
-            late = TooSlow("did not take back the parts of a file in time")
+            late = BucketFailed("it did not take back the parts of a file in time")
             stop = Stop(lambda: False).within(ABORT_S, lambda: late)
         with connections.bounded(stop, max_received=MAX_ANSWER_BYTES):
             body: Any = request.body

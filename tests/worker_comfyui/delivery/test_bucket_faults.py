@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def answer(status: str, body: bytes = b"", headers: bytes = b"") -> bytes:
 
 NEVER_DONE: dict[str, Conversation] = {
     "says nothing": silent,
-    "repeats 100 Continue": repeating(b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "repeats 100 Continue": repeating(b"HTTP/1.1 100 Continue\r\n\r\n", 0.001),
     "sends its headers byte by byte": repeating(b"x", 0.02, first=OK + b"X: "),
     "sends its answer byte by byte": repeating(b"x", 0.02, first=OK + b"\r\n"),
 }
