@@ -27,6 +27,7 @@ from worker_comfyui.delivery.bucket import Bucket
 from worker_comfyui.errors import (
     ComfyCrashed,
     ComfyUnavailable,
+    Detail,
     ExecutionInterrupted,
     JobError,
     OutputMissing,
@@ -247,7 +248,9 @@ class JobRun:
         if stale and failure is None and not last:
             raise _FilesGone({a.node_id for a in found.artifacts if a.node_id is not None})
         lost = [
-            {"node_id": a.node_id, "message": f"reported the file {a.name}, which is not there"}
+            Detail(
+                node_id=str(a.node_id), message=f"reported the file {a.name}, which is not there"
+            )
             for a in missing
         ]
         problems = [*found.problems, *lost]

@@ -29,11 +29,12 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "request",
         "volume",
         "media logs turn",
-        "job redaction strict",
+        "job redaction",
         "config",
         "hosts",
         "stop",
         "errors",
+        "strict",
     )
 )
 PACKAGES = ("comfyui", "delivery", "hosts", "media", "platform_side", "request", "volume")
