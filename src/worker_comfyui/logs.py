@@ -13,7 +13,7 @@ from typing import TextIO
 
 from worker_comfyui.config import Settings
 from worker_comfyui.redaction import Redactor
-from worker_comfyui.strict import clean
+from worker_comfyui.strict import clean, shortened
 
 _fields: ContextVar[dict[str, str] | None] = ContextVar("log_fields", default=None)
 MAX_MESSAGE = 20_000
@@ -63,13 +63,6 @@ def trace_websockets() -> None:
     websocket.enableTrace(True, handler=logging.NullHandler())
 
 
-def shortened(text: str) -> str:
-    """Cut a text that is too long for a log."""
-    if len(text) <= MAX_MESSAGE:
-        return text
-    return f"{text[:MAX_MESSAGE]} ... ({len(text)} characters)"
-
-
 def _add_context(record: logging.LogRecord) -> bool:
     # A record may come from another thread than the one that is to print it.
     record.context = _fields.get() or {}
@@ -100,7 +93,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "source": _source(record),
             # Masked before it is cut: half a secret could not be found any more.
-            "message": shortened(self._redactor.text(record.getMessage())),
+            "message": shortened(self._redactor.text(record.getMessage()), MAX_MESSAGE),
             **getattr(record, "context", {}),
             **_extra(record),
         }
@@ -120,7 +113,7 @@ class TextFormatter(logging.Formatter):
         """Make one line, or several where the message has several."""
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         mark = "│ " if record.name == "comfyui" else ""
-        message = shortened(self._redactor.text(record.getMessage()))
+        message = shortened(self._redactor.text(record.getMessage()), MAX_MESSAGE)
         text = f"{clock} {record.levelname:<7} {mark}{message}"
         job_id = getattr(record, "context", {}).get("job_id") or vars(record).get("job_id")
         if job_id:

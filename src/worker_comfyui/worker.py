@@ -15,8 +15,9 @@ from worker_comfyui.delivery.bucket import Bucket
 from worker_comfyui.errors import ConfigurationError, InternalError, JobError
 from worker_comfyui.job_run import JobRun, Surroundings
 from worker_comfyui.media import decoding
-from worker_comfyui.redaction import Redactor, secrets_of
+from worker_comfyui.redaction import Redactor
 from worker_comfyui.request import parse as request
+from worker_comfyui.request.job_secrets import secrets_of
 from worker_comfyui.stop import JobCancelled, Stop
 from worker_comfyui.turn import Turns
 
