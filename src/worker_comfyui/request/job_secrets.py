@@ -9,13 +9,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 MAX_VALUES = 100_000
 """Values of a request that are looked at, those nearest to its top first."""
 MIN_TOKEN = 12
 """Characters of a value in a URL's query: shorter ones are sizes, formats and the like."""
+MIN_HEADER = 18
+"""Characters of a text that can hold a header with a secret."""
 MAX_TEXT = 10_000
 """Of a text that is searched for headers."""
 
@@ -23,7 +25,6 @@ _NAME = re.compile(
     r"(^|_)(api_?key|access_?key|access_id|secret(_?key)?|access_secret|token|bearer|password"
     r"|passwd|passphrase|authorization|api_key_comfy_org|credentials?)$"
 )
-_KEY_NAME = re.compile(r"_key$")
 _KEY = re.compile(r"(?=.*\d)[!-~]{16,}")
 """What a value looks like whose name ends in `_key`: others are `sort_key` and the like."""
 _HEADER = re.compile(
@@ -47,12 +48,13 @@ def secrets_of(job: Mapping[str, Any]) -> Iterator[str]:
         with suppress(ValueError, RecursionError):
             sent = json.loads(sent)
     for name, value in islice(_texts([job.get("s3Config"), sent]), MAX_VALUES):
-        if _is_named_like_a_secret(name[:100]) or _is_key(name, value):
+        named = _named(name[:100])
+        if named == "secret" or (named == "key" and _KEY.fullmatch(value[:5000])):
             yield value
             yield value.rpartition(" ")[2]  # without `Bearer`
         if value[:8].lower().startswith(("http://", "https://")):
             yield from _in_url(value)
-        elif len(value) <= MAX_TEXT:
+        elif MIN_HEADER <= len(value) <= MAX_TEXT:
             yield from _HEADER.findall(value)
 
 
@@ -70,17 +72,13 @@ def _texts(roots: list[Any]) -> Iterator[tuple[str, str]]:
 
 
 @lru_cache(maxsize=4096)
-def _is_named_like_a_secret(name: str) -> bool:
-    return bool(_NAME.search(_snake(name)))
-
-
-def _is_key(name: str, value: str) -> bool:
-    return bool(_KEY_NAME.search(_snake(name[:100])) and _KEY.fullmatch(value[:5000]))
-
-
-def _snake(name: str) -> str:
-    """Write `x-api-key` and `apiKey` as `x_api_key` and `api_key`."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).replace("-", "_").replace(" ", "_").lower()
+def _named(name: str) -> Literal["secret", "key", ""]:
+    """Tell what a name says of its value; `x-api-key` and `apiKey` are `x_api_key`, `api_key`."""
+    snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)
+    snake = snake.replace("-", "_").replace(" ", "_").lower()
+    if _NAME.search(snake):
+        return "secret"
+    return "key" if snake.endswith("_key") else ""
 
 
 def _in_url(url: str) -> Iterator[str]:
