@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from models.items import Failed, Item, say
+from worker_comfyui.errors import Detail
 from worker_comfyui.models import catalogue, loaders
 from worker_comfyui.models.catalogue import Entry, Origin
 from worker_comfyui.models.transfer import sources
@@ -41,7 +42,7 @@ def items(document: Any) -> list[Item]:
 def _of_request(sent: Mapping[str, Any]) -> list[Entry]:
     if not isinstance(sent.get("models"), list):
         return []
-    problems: list[dict[str, Any]] = []
+    problems: list[Detail] = []
     entries = catalogue.parse(sent["models"], "input.models", Origin.REQUEST, problems)
     if problems:
         raise Failed("\n".join(f"{p['path']} {p['message']}" for p in problems))

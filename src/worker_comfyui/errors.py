@@ -32,12 +32,54 @@ attributes are the other columns.
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypedDict
 
-Detail = dict[str, Any]
-"""One problem: always `message`; `path` in the request, or `node_id`, `class_type`, `input`."""
+from worker_comfyui.strict import clean, shortened, shortened_all
+
+MAX_RESULT_BYTES = 64_000
+"""Of an error as a job's result."""
+MAX_SENTENCE = 4_000
+"""Characters of its sentence, each at most 12 bytes in JSON."""
+MAX_STRING = 1_000
+"""Characters of any text in its details."""
+ENVELOPE_BYTES = 1_000
+"""What stands around sentence and details, and a note of what is left out."""
+
+
+class Detail(TypedDict, total=False):
+    """One problem, as it stands in `details` of an error: always a `message`, and where it is."""
+
+    message: str
+    """What is wrong, and what to do."""
+    path: str
+    """The place in the request."""
+    node_id: str
+    """The node in the caller's workflow."""
+    class_type: str
+    """Its class."""
+    title: str
+    """What its author calls it."""
+    pack: str
+    """The pack of custom nodes that has its class, as far as the workflow's file says."""
+    input: str
+    """Its input."""
+    received: Any
+    """What was sent there."""
+    allowed: Any
+    """What may be sent there: a list, or a sentence."""
+    did_you_mean: str
+    """The allowed value that is most like it."""
+    exception_type: str
+    """Of the error that the node raised."""
+    allowed_count: int
+    """How many values are allowed, where `allowed` has the first of them only."""
+    found_at: list[str]
+    """Files of the name that was sent, where they are not looked for."""
+    hint: str
+    """What to do about it."""
 
 
 def sentence(detail: Detail) -> str:
@@ -81,14 +123,19 @@ class JobError(WorkerError):
     """Ends one job; the worker goes on."""
 
     def as_result(self) -> dict[str, Any]:
-        """Shape it for the SDK: it posts `error` as the job's error, the rest as its output."""
+        """Shape it for the SDK: it posts `error` as the job's error, the rest as its output.
+
+        Whatever it quotes, it has at most `MAX_RESULT_BYTES` as JSON: the platform refuses what is
+        too large, and a failed job would look like one that made nothing.
+        """
         result: dict[str, Any] = {
-            "error": str(self),
+            "error": shortened(str(self), MAX_SENTENCE),
             "error_code": self.code,
             "retryable": self.retryable,
         }
         if self.details:
-            result["details"] = self.details
+            left = MAX_RESULT_BYTES - ENVELOPE_BYTES - len(json.dumps(clean(result)))
+            result["details"] = _bounded(self.details, left)
         return result
 
     @classmethod
@@ -260,6 +307,19 @@ class ComfyStartFailed(StartError):
 
     code = "COMFYUI_START_FAILED"
     hint = "The message has the last lines of ComfyUI's log."
+
+
+def _bounded(details: Sequence[Detail], left: int) -> list[Detail]:
+    """Keep as many details, their texts cut, as have `left` bytes together."""
+    bounded: list[Any] = []
+    for number, detail in enumerate(details):
+        cut = clean(shortened_all(dict(detail), MAX_STRING))
+        left -= len(json.dumps(cut)) + 2
+        if left < 0:
+            bounded.append({"message": f"{len(details) - number} more problems are left out"})
+            break
+        bounded.append(cut)
+    return bounded
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import TextIO
 
 from worker_comfyui.config import Settings
 from worker_comfyui.redaction import Redactor
-from worker_comfyui.strict import clean
+from worker_comfyui.strict import clean, shortened
 
 _fields: ContextVar[dict[str, str] | None] = ContextVar("log_fields", default=None)
 _lent: dict[str, dict[str, str]] = {}
@@ -64,6 +64,8 @@ def configure(settings: Settings, redactor: Redactor, stream: TextIO | None = No
     root.setLevel(logging.WARNING)
     logging.getLogger("worker_comfyui").setLevel(settings.log_level)
     logging.getLogger("runpod").setLevel(settings.log_level)
+    # It logs what a server sent, whole.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     # ComfyUI's own lines come at the level that ComfyUI was started with.
     logging.getLogger("comfyui").setLevel(logging.DEBUG)
 
@@ -74,13 +76,6 @@ def trace_websockets() -> None:
 
     # Its own handler would print past the masking; without one, the lines come here.
     websocket.enableTrace(True, handler=logging.NullHandler())
-
-
-def shortened(text: str) -> str:
-    """Cut a text that is too long for a log."""
-    if len(text) <= MAX_MESSAGE:
-        return text
-    return f"{text[:MAX_MESSAGE]} ... ({len(text)} characters)"
 
 
 def _add_context(record: logging.LogRecord) -> bool:
@@ -113,7 +108,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "source": _source(record),
             # Masked before it is cut: half a secret could not be found any more.
-            "message": shortened(self._redactor.text(record.getMessage())),
+            "message": shortened(self._redactor.text(record.getMessage()), MAX_MESSAGE),
             **getattr(record, "context", {}),
             **_extra(record),
         }
@@ -133,7 +128,7 @@ class TextFormatter(logging.Formatter):
         """Make one line, or several where the message has several."""
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         mark = "│ " if record.name == "comfyui" else ""
-        message = shortened(self._redactor.text(record.getMessage()))
+        message = shortened(self._redactor.text(record.getMessage()), MAX_MESSAGE)
         text = f"{clock} {record.levelname:<7} {mark}{message}"
         job_id = getattr(record, "context", {}).get("job_id") or vars(record).get("job_id")
         if job_id:

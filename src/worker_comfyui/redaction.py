@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from itertools import islice
 from typing import Any
-from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
+from urllib.parse import quote, quote_plus, unquote
 
 MASK = "***"
 MIN_LENGTH = 6
 """Shorter texts are no secrets, and masking them would garble everything else."""
-MAX_LENGTH = 10_000
-"""Longer texts are none either, and looking for them would take long."""
-MIN_TOKEN_LENGTH = 12
-"""Of a value in a URL's query: shorter ones are sizes, formats and the like."""
-
-_SECRET_NAME = re.compile(
-    r"(^|_)(api_?key|access_?key|access_id|secret(_?key)?|access_secret|token|password|passwd"
-    r"|authorization|api_key_comfy_org|credentials?)$",
-    re.IGNORECASE,
-)
+MAX_LENGTH = 4_096
+"""Longer texts are none either."""
+MAX_SECRETS = 64
+"""Of one job: what a caller sends beyond that is the caller's own loss."""
+HEAD = 8
+"""Characters by which a secret is found, and of which a piece of one must have at least so many."""
+MIN_ENCODED = 12
+"""Of base64 and hexadecimal, where short texts look like others by chance."""
+CUT_MARK = "..."
+"""What stands where a text was cut, and with it perhaps a secret."""
 
 
 class Redactor:
@@ -41,30 +43,27 @@ class Redactor:
         self._linger_s = linger_s
         self._lingering: deque[tuple[float, Counter[str]]] = deque()
         self._counts = Counter(_worth_masking(secrets))
-        self._forms = self._by_length()
+        self._masker = _Masker(self._counts)
 
     @contextmanager
     def knowing(self, secrets: Iterable[str]) -> Iterator[None]:
-        """Mask these as well, until the block ends."""
-        added = Counter(_worth_masking(secrets))
+        """Mask these as well, at most `MAX_SECRETS`, until the block ends."""
+        added = Counter(islice(_worth_masking(secrets), MAX_SECRETS))
         with self._lock:
             self._forget()
             self._counts += added
-            self._forms = self._by_length()
+            self._renew()
         try:
             yield
         finally:
             with self._lock:
                 self._lingering.append((time.monotonic() + self._linger_s, added))
                 self._forget()
-                self._forms = self._by_length()
+                self._renew()
 
     def text(self, text: str) -> str:
-        """Return the text with every known secret masked."""
-        for form in self._forms:
-            if form in text:
-                text = text.replace(form, MASK)
-        return text
+        """Return the text with every known secret masked, and what is left of one at a cut."""
+        return self._masker.masked(text)
 
     def value(self, value: Any) -> Any:
         """Return the JSON-like value with every known secret in its texts masked.
@@ -83,62 +82,112 @@ class Redactor:
         while self._lingering and self._lingering[0][0] <= time.monotonic():
             self._counts -= self._lingering.popleft()[1]
 
-    def _by_length(self) -> tuple[str, ...]:
-        """Longest first: a secret may contain another one."""
-        forms = {form for secret in self._counts for form in _forms(secret)}
-        return tuple(sorted(forms, key=len, reverse=True))
+    def _renew(self) -> None:
+        if self._counts.keys() != self._masker.secrets:
+            self._masker = _Masker(self._counts)
 
 
-def secrets_of(job: Mapping[str, Any]) -> list[str]:
-    """Find the caller's secrets in a job, before anything else is done with it.
+class _Masker:
+    """Masks a fixed set of secrets, in one pass over a text, however many they are."""
 
-    They are the values of fields and node inputs that are named like secrets, and what a URL has in
-    its user part and its query.
-    """
-    sent = job.get("input")
-    if isinstance(sent, str):
-        with suppress(ValueError, RecursionError):
-            sent = json.loads(sent)
-    if not isinstance(sent, Mapping):
-        sent = {}
-    groups: list[Any] = [sent, job.get("s3Config"), sent.get("s3Config")]
-    workflow = sent.get("workflow")
-    if isinstance(workflow, Mapping):
-        groups += [node.get("inputs") for node in workflow.values() if isinstance(node, Mapping)]
-    found = [secret for group in groups for secret in _named_like_secrets(group)]
-    for name in ("images", "files"):
-        entries = sent.get(name)
-        for entry in entries if isinstance(entries, list) else ():
-            for value in entry.values() if isinstance(entry, Mapping) else ():
-                found += _in_url(value)
-    return found
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self.secrets = frozenset(secrets)
+        # Longest first: a secret may contain another one.
+        forms = sorted({f for s in self.secrets for f in _forms(s)}, key=len, reverse=True)
+        self._by_head: dict[str, list[str]] = {}
+        for form in forms:
+            self._by_head.setdefault(form[:HEAD], []).append(form)
+        # A shorter head would hide a longer one that begins with it.
+        heads = sorted(self._by_head, key=len, reverse=True)
+        self._heads = re.compile("|".join(map(re.escape, heads))) if heads else None
+        self._forms = "\0".join(forms) + "\0"
+
+    def masked(self, text: str) -> str:
+        if self._heads is None:
+            return text
+        pieces = []
+        done = self._end_of_piece(text)
+        if done:
+            pieces.append(MASK)
+        place = done
+        while match := self._heads.search(text, place):
+            end = self._end_of_secret(text, match)
+            if end is None:
+                place = match.start() + 1
+                continue
+            pieces += [text[done : match.start()], MASK]
+            place = done = end
+        return "".join([*pieces, text[done:]]) if pieces else text
+
+    def _end_of_secret(self, text: str, match: re.Match[str]) -> int | None:
+        """Return where the secret ends that begins at a match; None: there is none."""
+        start = match.start()
+        for form in self._by_head[match[0]]:
+            if text.startswith(form, start):
+                return start + len(form)
+        for form in self._by_head[match[0]]:
+            end = start + _common(form, text[start : start + len(form)])
+            if end == len(text) or text.startswith(CUT_MARK, end):
+                return end
+        return None
+
+    def _end_of_piece(self, text: str) -> int:
+        """Return where the rest of a secret ends with which a text begins, as after a split."""
+        head = text[:HEAD]
+        place = self._forms.find(head) if len(head) == HEAD else -1
+        while place >= 0:
+            rest = self._forms[place : self._forms.find("\0", place)]
+            common = _common(rest, text[: len(rest)])
+            if common in {len(rest), len(text)}:
+                return common
+            place = self._forms.find(head, place + 1)
+        return 0
 
 
-def _named_like_secrets(group: Any) -> Iterator[str]:
-    for name, value in group.items() if isinstance(group, Mapping) else ():
-        snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", str(name))
-        if isinstance(value, str) and _SECRET_NAME.search(snake):
-            yield value
+def _common(one: str, other: str) -> int:
+    """Count the characters that two texts have in common at their beginnings."""
+    for number, (mine, theirs) in enumerate(zip(one, other, strict=False)):
+        if mine != theirs:
+            return number
+    return min(len(one), len(other))
 
 
-def _in_url(value: Any) -> Iterator[str]:
-    if not isinstance(value, str) or not value[:8].lower().startswith(("http://", "https://")):
-        return
-    with suppress(ValueError):
-        parts = urlsplit(value)
-        user_part = parts.netloc.rpartition("@")[0]
-        yield from (user_part, user_part.partition(":")[2], parts.query)
-        yield from (v for _, v in parse_qsl(parts.query) if len(v) >= MIN_TOKEN_LENGTH)
-
-
-def _worth_masking(secrets: Iterable[str]) -> list[str]:
+def _worth_masking(secrets: Iterable[str]) -> Iterator[str]:
     """Without the line's end with which a key was pasted: it is printed without it as well."""
-    stripped = (secret.strip() for secret in secrets)
-    return [secret for secret in stripped if MIN_LENGTH <= len(secret) <= MAX_LENGTH]
+    stripped = (secret[: MAX_LENGTH + 100].strip() for secret in secrets)
+    return (secret for secret in stripped if MIN_LENGTH <= len(secret) <= MAX_LENGTH)
 
 
-def _forms(secret: str) -> set[str]:
-    """All ways in which a secret may be written: in a URL, in JSON, in a Python text."""
-    forms = {secret, unquote(secret), quote(secret), quote(secret, safe=""), quote_plus(secret)}
+def _forms(secret: str) -> Iterator[str]:
+    """All ways in which a secret may be written: in a URL, in JSON, in a Python text, encoded."""
+    forms = {secret, unquote(secret), *(form(secret) for form in (_quoted, _all_quoted, _plus))}
     forms |= {json.dumps(secret)[1:-1], repr(secret)[1:-1]}
-    return {form for form in forms if len(form) >= MIN_LENGTH}
+    forms |= {json.dumps(form)[1:-1] for form in forms}  # JSON within JSON
+    yield from (form for form in forms if len(form) >= MIN_LENGTH)
+    raw = secret.encode("utf-8", "replace")
+    encoded = {raw.hex(), raw.hex().upper()}
+    for text in _base64(raw):
+        encoded |= {text, text.replace("+", "-").replace("/", "_")}
+    yield from (form for form in encoded if len(form) >= MIN_ENCODED)
+
+
+def _quoted(secret: str) -> str:
+    return quote(secret, errors="replace")
+
+
+def _all_quoted(secret: str) -> str:
+    return quote(secret, safe="", errors="replace")
+
+
+def _plus(secret: str) -> str:
+    return quote_plus(secret, errors="replace")
+
+
+def _base64(raw: bytes) -> Iterator[str]:
+    """Encode bytes as they appear within the base64 of something longer, in each of three places.
+
+    The characters at both ends depend on the neighbours, and are left out.
+    """
+    for before in range(3):
+        text = base64.b64encode(bytes(before) + raw).decode("ascii")
+        yield text[(8 * before + 5) // 6 : 8 * (before + len(raw)) // 6]

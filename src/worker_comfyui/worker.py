@@ -15,8 +15,9 @@ from worker_comfyui.config import Settings
 from worker_comfyui.delivery.bucket import Bucket
 from worker_comfyui.errors import ConfigurationError, InternalError, InvalidRequest, JobError
 from worker_comfyui.media import decoding
-from worker_comfyui.redaction import Redactor, secrets_of
+from worker_comfyui.redaction import Redactor
 from worker_comfyui.request import parse as request
+from worker_comfyui.request.job_secrets import secrets_of
 from worker_comfyui.run.context import JobContext, Shared
 from worker_comfyui.run.job_run import run_job
 from worker_comfyui.run.turn import Turns

@@ -24,18 +24,18 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "worker preflight",
         "run",
         "workflows",
-        "comfyui delivery request",
-        "media models volume",
+        "comfyui delivery models request",
+        "media volume",
         "job logs",
+        "redaction",
         "config",
         "hosts",
         "stop",
-        "errors redaction strict",
+        "errors",
+        "strict",
     )
 )
-PACKAGES = (
-    "comfyui", "delivery", "hosts", "media", "models", "platform_side", "request", "run", "volume", "workflows"
-)  # fmt: skip
+PACKAGES = tuple(path.parent.name for path in WORKER.glob("*/__init__.py"))
 """Packages that count as one module: what is inside them may import each other."""
 
 COMFYUI_S_OWN = frozenset(

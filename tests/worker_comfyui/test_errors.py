@@ -4,11 +4,14 @@ import errno
 import json
 import os
 import re
+import time
 
 import pytest
 
 from worker_comfyui import errors
 from worker_comfyui.errors import (
+    MAX_RESULT_BYTES,
+    Detail,
     DiskFull,
     InvalidRequest,
     JobError,
@@ -17,6 +20,7 @@ from worker_comfyui.errors import (
     disk_errors,
     public_errors,
 )
+from worker_comfyui.strict import clean
 
 TABLE = list(public_errors())
 JOB_ERRORS = [error for error in TABLE if issubclass(error, JobError)]
@@ -100,6 +104,48 @@ def test_an_error_of_one_field_names_it_twice() -> None:
     error = InvalidRequest.at("images[0].name", "is missing")
     assert error.message == "images[0].name: is missing"
     assert error.details == [{"path": "images[0].name", "message": "is missing"}]
+
+
+LONG = "\N{GRINNING FACE}" * 5_500_000
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidRequest(LONG),
+        InvalidRequest.at(LONG, LONG),
+        InvalidRequest("x", [{"message": LONG, "received": [LONG] * 300}] * 300),
+        InvalidRequest("x", [{"message": "x" * 900}] * 10_000),
+        InvalidRequest("x", [{"message": "m", "received": {LONG[:n]: 10**2000 for n in range(9)}}]),
+        InvalidRequest("x", [{"message": "m", "received": [[[[[[[["deep"]]]]]]]]}]),
+        InvalidRequest(
+            "\x00" * 10_000, [{"message": "\ud800" * 10_000, "path": "\x1b" * 9_999}] * 50
+        ),
+    ],
+)
+def test_an_error_has_a_size_whatever_it_quotes(error: InvalidRequest) -> None:
+    started = time.monotonic()
+    result = error.as_result()
+    assert time.monotonic() - started < 0.5
+    for ensure_ascii in (True, False):
+        text = json.dumps(clean(result), ensure_ascii=ensure_ascii, allow_nan=False)
+        assert len(text.encode()) <= MAX_RESULT_BYTES
+    assert result["error"].startswith("INVALID_REQUEST: ")
+
+
+def test_an_error_at_the_limit_loses_only_what_is_above_it() -> None:
+    details: list[Detail] = [{"path": f"images[{i}]", "message": "x" * 500} for i in range(200)]
+    result = InvalidRequest("x", details).as_result()
+    kept = result["details"]
+    assert kept[:-1] == details[: len(kept) - 1]
+    assert kept[-1] == {"message": f"{201 - len(kept)} more problems are left out"}
+    assert 50 < len(kept) < 150
+    assert 35_000 < len(json.dumps(result)) <= MAX_RESULT_BYTES
+
+
+def test_an_error_of_a_usual_size_is_left_as_it_is() -> None:
+    details: list[Detail] = [{"path": "a", "message": "x" * 900, "allowed": ["euler"] * 40}] * 20
+    assert InvalidRequest("x" * 3_000, details).as_result()["details"] == details
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

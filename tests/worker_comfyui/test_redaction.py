@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import time
+from itertools import islice
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from worker_comfyui.redaction import MASK, MIN_LENGTH, Redactor
+from worker_comfyui.redaction import MASK, MAX_LENGTH, MIN_LENGTH, Redactor
 
 KEY = "wJalrXUtnFEMI/K7MDENG+bPxRfiCY=="
 
@@ -131,3 +135,88 @@ def test_jobs_in_many_threads_do_not_disturb_each_other() -> None:
         thread.join()
     assert failures == []
     assert redactor.text("a-shared-key key-of-job-0001") == "a-shared-key key-of-job-0001"
+
+
+@pytest.mark.parametrize("before", ["", "a", "ab", "user:"])
+@pytest.mark.parametrize("after", ["", "\n", "xyz"])
+def test_a_secret_is_masked_in_base64_wherever_it_stands(before: str, after: str) -> None:
+    encoded = base64.b64encode(f"{before}{KEY}{after}".encode()).decode()
+    masked = Redactor([KEY]).text(f"Basic {encoded}, and more")
+    assert MASK in masked
+    left = masked.removeprefix("Basic ").removesuffix(", and more").replace(MASK, "")
+    assert len(left) <= 4 * (len(before) + len(after)) / 3 + 6
+
+
+def test_a_secret_is_masked_in_hexadecimal_and_in_json_within_json() -> None:
+    redactor = Redactor(['pass"word\\1', KEY])
+    assert redactor.text(KEY.encode().hex()) == MASK
+    assert redactor.text(KEY.encode().hex().upper()) == MASK
+    twice = json.dumps(json.dumps({"key": 'pass"word\\1'}))
+    assert "word" not in redactor.text(twice)
+
+
+@pytest.mark.parametrize("place", range(8, len(KEY) - 8))
+def test_a_secret_across_a_line_that_is_split_is_masked_in_both_halves(place: int) -> None:
+    line = f"the key is {KEY}, says the node"
+    at = line.index(KEY) + place
+    redactor = Redactor([KEY])
+    assert redactor.text(line[:at]) == f"the key is {MASK}"
+    assert redactor.text(line[at:]) == f"{MASK}, says the node"
+
+
+def test_a_secret_that_was_cut_is_masked() -> None:
+    redactor = Redactor([KEY])
+    assert redactor.text(f"workflow.{KEY[:15]}...: is wrong") == f"workflow.{MASK}...: is wrong"
+    assert redactor.text(KEY[4:20]) == MASK
+    assert redactor.text(f"{KEY[:10]} is no secret") == f"{KEY[:10]} is no secret"
+
+
+def test_the_secrets_of_one_job_are_bounded_in_number_and_length() -> None:
+    redactor = Redactor()
+    many = (f"secret-number-{number}-of-many" for number in range(290_000))
+    started = time.monotonic()
+    with redactor.knowing(["x" * (MAX_LENGTH + 1), *islice(many, 1000)]):
+        assert time.monotonic() - started < 0.5
+        assert redactor.text("secret-number-5-of-many") == MASK
+        line = "a usual line of a log, of some hundred characters, in which no secret stands " * 2
+        started = time.monotonic()
+        for _ in range(1000):
+            assert redactor.text(line) == line
+        assert time.monotonic() - started < 0.5
+        large = "x" * 10_000_000
+        started = time.monotonic()
+        assert redactor.text(large) == large
+        assert time.monotonic() - started < 3
+
+
+def test_a_job_without_secrets_costs_next_to_nothing() -> None:
+    redactor = Redactor([KEY])
+    started = time.monotonic()
+    for _ in range(1000):
+        with redactor.knowing([]):
+            pass
+    assert time.monotonic() - started < 0.1
+
+
+@given(
+    st.lists(st.text(min_size=6, max_size=30), max_size=5),
+    st.lists(st.integers(0, 4), max_size=6),
+    st.text(max_size=30),
+)
+def test_no_secret_is_ever_left_in_a_text(
+    secrets: list[str], order: list[int], between: str
+) -> None:
+    redactor = Redactor(secrets)
+    known = [secret.strip() for secret in secrets if len(secret.strip()) >= MIN_LENGTH]
+    text = between.join(secrets[number] for number in order if number < len(secrets))
+    masked = redactor.text(text)
+    assert not [s for s in known if s in masked and s not in MASK * 20 and "*" not in s]
+
+
+@given(
+    st.text(alphabet="ab", max_size=60), st.lists(st.text(alphabet="ab", min_size=6), max_size=4)
+)
+def test_what_is_no_secret_is_left_as_it_is(text: str, secrets: list[str]) -> None:
+    redactor = Redactor([f"{secret}c-which-never-comes" for secret in secrets])
+    marked = f"<{text}>"
+    assert redactor.text(marked) == marked

@@ -60,9 +60,10 @@ def _messages(status: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _interrupted(data: dict[str, Any]) -> ExecutionInterrupted:
-    node = {"node_id": str(data.get("node_id")), "class_type": str(data.get("node_type"))}
-    message = f"interrupted at node {node['node_id']} ({node['class_type']})"
-    return ExecutionInterrupted(message, [{**node, "message": message}])
+    node_id, class_type = str(data.get("node_id")), str(data.get("node_type"))
+    message = f"interrupted at node {node_id} ({class_type})"
+    detail: Detail = {"node_id": node_id, "class_type": class_type, "message": message}
+    return ExecutionInterrupted(message, [detail])
 
 
 def _failed(data: dict[str, Any]) -> JobError:

@@ -57,8 +57,8 @@ def node_problems(node_errors: Any, context: Context, *, told: Container[str] = 
         inputs = context.workflow.get(node_id, {}).get("inputs", {})
         for problem in node.get("errors") or ():
             if isinstance(problem, dict) and problem.get("type") not in told:
-                detail = {"node_id": cut(str(node_id)), "class_type": cut(class_type)}
-                detail |= _problem(problem, inputs, class_type, context)
+                detail: Detail = {"node_id": cut(str(node_id)), "class_type": cut(class_type)}
+                detail.update(_problem(problem, inputs, class_type, context))
                 is_choice = problem.get("type") == "value_not_in_list"
                 details.append(context.locate(detail) if is_choice else detail)
     return details

@@ -8,12 +8,12 @@ repeated here, with a pause that gives a service the time to recover.
 from __future__ import annotations
 
 import errno
+import io
 import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import urllib3
-from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from boto3.session import Session
 from botocore.awsrequest import (
@@ -23,15 +23,15 @@ from botocore.awsrequest import (
     AWSResponse,
 )
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError
 from requests.utils import get_environ_proxies, select_proxy
 
 from worker_comfyui.config import Secret
-from worker_comfyui.delivery.s3_answers import is_transient, reason
+from worker_comfyui.delivery.s3_answers import BucketFailed, is_transient, reason
+from worker_comfyui.errors import TimedOut
 from worker_comfyui.hosts import connections
 from worker_comfyui.hosts.bucket_location import Location
-from worker_comfyui.hosts.public import NotPublic
-from worker_comfyui.stop import Stop
+from worker_comfyui.stop import JobCancelled, Stop
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -49,12 +49,6 @@ SLOWEST = 50_000
 """Bytes a second that a file must reach, beside PATIENCE_S."""
 ABORT_S = 2.0
 """For taking back the parts of a file that will not be completed."""
-
-FAILURES = (Boto3Error, BotoCoreError, ClientError, NotPublic, *connections.FAILURES)
-
-
-class TooSlow(Exception):
-    """A file took far longer than it may."""
 
 
 class _Wary:
@@ -113,8 +107,6 @@ class S3:
             raise ValueError(f"is not taken by boto3: {error}") from None
         events = self._client.meta.events
         events.register("before-send.s3", self._send)
-        # After a redirect boto3 asks for the bucket's region, is redirected again, asks again, ...
-        events.register_first("before-send.s3.HeadBucket", _no_answer)
 
     def presigned_url(self, key: str, expires_s: int) -> str:
         """Make a URL under which anybody can download the file for some time."""
@@ -137,14 +129,16 @@ class S3:
         with path.open("rb"):
             pass  # a fault of the file is none of the bucket
         seconds = PATIENCE_S + path.stat().st_size / SLOWEST
-        late = TooSlow(f"did not take the file within {seconds:.0f} s")
+        late = BucketFailed(f"it did not take the file within {seconds:.0f} s")
         part = stop.within(seconds, lambda: late)
         give_up_at = time.monotonic() + PATIENCE_S
         pauses = iter(PAUSES_S[: self._attempts - 1])
         while True:
             try:
                 self._put_once(path, key, media_type, part)
-            except (*FAILURES, TooSlow) as error:
+            except (JobCancelled, TimedOut):
+                raise
+            except Exception as error:  # noqa: BLE001 - boto3 raises anything on odd answers
                 pause = next(pauses, None)
                 failed = reason(error, self._location, self._secrets)
                 if pause is None or not is_transient(error) or time.monotonic() > give_up_at:
@@ -169,9 +163,12 @@ class S3:
 
     def _send(self, request: AWSPreparedRequest, event_name: str, **_: Any) -> Any:
         """Send a request of boto3's and return the answer."""
+        if event_name.endswith(".HeadBucket"):
+            # After a redirect it asks for the bucket's region, is redirected again, asks again, ...
+            return _no_answer(request)
         stop = connections.stop_in_use() or Stop(lambda: False)
         if event_name.endswith(".AbortMultipartUpload"):
-            late = TooSlow("did not take back the parts of a file in time")
+            late = BucketFailed("it did not take back the parts of a file in time")
             stop = Stop(lambda: False).within(ABORT_S, lambda: late)
         with connections.bounded(stop, max_received=MAX_ANSWER_BYTES):
             body: Any = request.body
@@ -212,8 +209,8 @@ def _client(location: Location, keys: tuple[Secret, Secret]) -> S3Client:
     )
 
 
-def _no_answer(request: AWSPreparedRequest, **_: Any) -> Any:
-    nothing: Any = urllib3.HTTPResponse(body=b"", status=404, preload_content=False)
+def _no_answer(request: AWSPreparedRequest) -> Any:
+    nothing: Any = urllib3.HTTPResponse(body=io.BytesIO(), status=404, preload_content=False)
     return AWSResponse(request.url, 404, nothing.headers, nothing)
 
 

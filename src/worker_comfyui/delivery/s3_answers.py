@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from worker_comfyui.hosts import connections
 from worker_comfyui.hosts.bucket_location import Location
+from worker_comfyui.hosts.public import NotPublic
 from worker_comfyui.strict import cut
 
 MAX_MESSAGE = 200
@@ -35,12 +37,14 @@ _HINTS = {
 }
 
 
+class BucketFailed(Exception):
+    """A bucket took far longer than it may; the message says with what."""
+
+
 def is_transient(error: BaseException) -> bool:
     """Tell whether another attempt may help."""
     if isinstance(error, ClientError):
         return _status(error) in _TRANSIENT_STATUS or _code(error) in _TRANSIENT_CODES
-    if isinstance(error, connections.TooMuch):
-        return False
     return isinstance(error, connections.FAILURES) and connections.is_transient(error)
 
 
@@ -48,14 +52,16 @@ def reason(error: BaseException, location: Location, secrets: Sequence[str]) -> 
     """Explain a failure, with the service's own answer and never a key."""
     if isinstance(error, ClientError):
         text = _answered(error)
-    elif isinstance(error, connections.TooMuch):
-        text = "answered more than an S3 service ever does"
     elif isinstance(error, connections.FAILURES):
         text = connections.reason(error)
     elif isinstance(error, BotoCoreError):
         text = f"cannot be asked: {type(error).__name__}"
+    elif isinstance(error, ResponseParserError):
+        text = "answered something that is no answer of an S3 service"
+    elif isinstance(error, (BucketFailed, NotPublic)):
+        text = f"cannot be used: {error}"
     else:
-        text = str(error)
+        text = f"failed: {type(error).__name__}"
     text = f"the bucket {cut(location.bucket)!r} at {cut(location.host, MAX_MESSAGE)} {text}"
     for secret in secrets:
         text = text.replace(secret, "***")

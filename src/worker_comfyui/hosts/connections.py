@@ -29,7 +29,6 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
-    IncompleteRead,
     NewConnectionError,
     ReadTimeoutError,
     SSLError,
@@ -45,7 +44,7 @@ _T = TypeVar("_T")
 _bounds: ContextVar[_Bounds | None] = ContextVar("bounds", default=None)
 
 
-class TooMuch(OSError):
+class TooMuch(Exception):
     """More came than was allowed to come."""
 
 
@@ -59,7 +58,7 @@ class _Bounds:
     def count(self, received: int) -> None:
         self._left -= received
         if self._left < 0:
-            raise TooMuch(errno.EMSGSIZE, "more was answered than is taken")
+            raise TooMuch
 
 
 @contextmanager
@@ -145,7 +144,11 @@ class _PatientTls(_Patient, ssl.SSLSocket):
     """The same under TLS: an operation that was interrupted by a tick goes on where it was."""
 
     def do_handshake(self, block: bool = False) -> None:
-        self._patiently(super().do_handshake, block)
+        try:
+            self._patiently(super().do_handshake, block)
+        except BaseException:
+            self.close()  # nobody else has it yet: it would be left to the garbage collector
+            raise
 
 
 def connect(
@@ -261,27 +264,35 @@ def pool(*, allow_private: bool, **options: Any) -> urllib3.PoolManager:
 
 
 def reason(error: BaseException) -> str:
-    """Say why a request failed, in words that go after "it"; `error` is urllib3's or an OSError."""
+    """Say why a request failed, in words that go after "it"; `error` is one of FAILURES."""
     if isinstance(error, SSLError):
         inner = error.args[0] if error.args else error
         if isinstance(inner, ssl.SSLCertVerificationError):
             return f"has no valid certificate: {inner.verify_message}"
         return "does not speak TLS as it should"
-    if isinstance(error, (NewConnectionError, ConnectTimeoutError)):
-        return f"could not be reached: {_innermost(error)}"
-    if isinstance(error, ReadTimeoutError):
-        return "did not answer in time"
-    if isinstance(error, IncompleteRead) or "IncompleteRead" in str(error):
+    for kind, words in _REASONS:
+        if isinstance(error, kind):
+            return words.format(_innermost(error))
+    if "IncompleteRead" in str(error):
         return "ended early: not all of it came"
     return f"closed the connection: {_innermost(error)}"
 
 
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
+    (NewConnectionError, "could not be reached: {}"),
+    (ConnectTimeoutError, "could not be reached: {}"),
+    (ReadTimeoutError, "did not answer in time"),
+    (TooMuch, "answered more than is taken"),
+    (ValueError, "cannot be asked: {}"),
+)
+
+
 def is_transient(error: BaseException) -> bool:
     """Tell whether another attempt may help."""
-    return not isinstance(error, (SSLError, ValueError))
+    return not isinstance(error, (SSLError, TooMuch, ValueError))
 
 
-FAILURES = (HTTPError, http.client.HTTPException, OSError, ValueError)
+FAILURES = (HTTPError, TooMuch, http.client.HTTPException, OSError, ValueError)
 """What a request on these connections raises, `ValueError` for what cannot be sent at all."""
 
 

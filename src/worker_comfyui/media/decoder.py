@@ -45,7 +45,10 @@ def main() -> None:
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
     path = Path(request["path"])
     try:
-        _bound(_opening_bytes(path, request["max_pixels"]))
+        canvas = _webp_canvas(path)
+        if canvas and canvas.pixels > request["max_pixels"]:
+            return _described(canvas)  # its reader would allocate that before it can be asked
+        _bound(OPENING_BYTES + 3 * path.stat().st_size + 8 * (canvas.pixels if canvas else 0))
         match request["do"]:
             case "describe":
                 return _described(images.describe(path))
@@ -66,7 +69,7 @@ def _checked(path: Path, max_pixels: int) -> dict[str, Any]:
     info = images.describe(path, max_pixels)
     answer = _described(info)
     if info and info.pixels <= max_pixels:
-        _bound(_opening_bytes(path, max_pixels) + 8 * info.pixels)
+        _bound(OPENING_BYTES + 3 * path.stat().st_size + 16 * info.pixels)
         answer["state"] = images.state(path, info.media_type)
     return answer
 
@@ -86,36 +89,32 @@ def _converted(path: Path, options: OutputOptions) -> dict[str, Any]:
     return {"converted": {**asdict(converted), "path": str(converted.path)}}
 
 
-def _opening_bytes(path: Path, max_pixels: int) -> int:
-    """Tell how much memory the opening of an image may take.
+def _webp_canvas(path: Path) -> ImageInfo | None:
+    """Read the size of a WebP's canvas from its header; None: no WebP, or not there.
 
-    Pillow decodes or allocates at opening: WebP two canvases, ICO the whole picture. A WebP says
-    how large it is; an icon has to do with what every format has.
-    """
-    needed = OPENING_BYTES + 3 * path.stat().st_size
-    with path.open("rb") as file:
-        pixels = _webp_pixels(file.read(30))
-    return needed + 8 * pixels if pixels <= max_pixels else needed
-
-
-def _webp_pixels(head: bytes) -> int:
-    """Read the size of a WebP's canvas; 0: it is no WebP, or has it elsewhere.
-
+    Pillow allocates two canvases at opening; of the other formats, only ICO decodes then, and has
+    to do with the memory that every format has.
     Source: https://developers.google.com/speed/webp/docs/riff_container
     """
+    with path.open("rb") as file:
+        head = file.read(30)
     if len(head) < 30 or head[:4] != b"RIFF" or head[8:12] != b"WEBP":
-        return 0
-    little = int.from_bytes
+        return None
     match head[12:16]:
         case b"VP8X":
-            return (little(head[24:27], "little") + 1) * (little(head[27:30], "little") + 1)
+            width, height = _little(head[24:27]) + 1, _little(head[27:30]) + 1
         case b"VP8L":
-            bits = little(head[21:25], "little")
-            return ((bits & 0x3FFF) + 1) * ((bits >> 14 & 0x3FFF) + 1)
+            bits = _little(head[21:25])
+            width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
         case b"VP8 ":
-            sides = (little(head[26:28], "little"), little(head[28:30], "little"))
-            return (sides[0] & 0x3FFF) * (sides[1] & 0x3FFF)
-    return 0
+            width, height = _little(head[26:28]) & 0x3FFF, _little(head[28:30]) & 0x3FFF
+        case _:
+            return None
+    return ImageInfo("image/webp", width, height, 1, width * height)
+
+
+def _little(data: bytes) -> int:
+    return int.from_bytes(data, "little")
 
 
 def _bound(more_bytes: int) -> None:

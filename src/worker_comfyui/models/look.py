@@ -130,7 +130,7 @@ class Look:
 
 def where(named: Named) -> str:
     """Name a workflow's input, for messages."""
-    place = {"node_id": named.node_id, "class_type": named.class_type, "input": named.input}
+    place: Detail = {"node_id": named.node_id, "class_type": named.class_type, "input": named.input}
     return sentence({**place, "message": ""}).rstrip(": ")
 
 

@@ -49,7 +49,7 @@ def made(attempted: Attempted, context: Context) -> Made:
 
 def _missing(file: OutputFile) -> Detail:
     message = f"reported the file {file.name}, which is not there"
-    return {"node_id": file.node_id, "message": message}
+    return {"node_id": str(file.node_id), "message": message}
 
 
 def _warnings(attempted: Attempted, context: Context) -> Iterator[str]:

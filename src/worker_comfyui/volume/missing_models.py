@@ -94,11 +94,8 @@ class MissingModels:
         found, hint = self._advice(received, wanted)
         if not found:
             return detail
-        return detail | {
-            "found_at": found,
-            "hint": hint,
-            "message": f"{detail['message']}; {hint}",
-        }
+        message = f"{detail['message']}; {hint}"
+        return {**detail, "found_at": found, "hint": hint, "message": message}
 
     def _advise(self, received: str, wanted: str | None) -> tuple[list[str], str]:
         found = sorted(self._places.get(bare(received), ()), key=lambda place: place.kind != wanted)

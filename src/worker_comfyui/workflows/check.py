@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from worker_comfyui.comfyui.node_problems import Context, Locate, is_link
+from worker_comfyui.comfyui.node_problems import Context, Locate
 from worker_comfyui.comfyui.rejection import explain
 from worker_comfyui.errors import Detail
-from worker_comfyui.job import Workflow
+from worker_comfyui.job import Workflow, is_link
 from worker_comfyui.workflows.class_inputs import specs_of
 from worker_comfyui.workflows.editor.node_classes import COMBO, MATCH_TYPE, InputSpec
 

@@ -81,7 +81,7 @@ def apply(
             problems.add({"path": path, "node_id": place[0], "input": place[1], "message": message})
             continue
         done[place] = key
-        where = {"node_id": place[0], "class_type": target.class_type, "input": place[1]}
+        where: Detail = {"node_id": place[0], "class_type": target.class_type, "input": place[1]}
         try:
             result = takes.value(value, target.spec)
         except WrongValueError as error:

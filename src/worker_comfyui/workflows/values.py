@@ -7,8 +7,7 @@ from random import Random
 from typing import Any
 
 from worker_comfyui.errors import Detail
-from worker_comfyui.job import Workflow
-from worker_comfyui.node_problems import is_link
+from worker_comfyui.job import Workflow, is_link
 from worker_comfyui.workflows.editor.node_classes import COMBO, InputSpec
 from worker_comfyui.workflows.problems import cut, with_candidates
 
@@ -31,9 +30,9 @@ class WrongValueError(ValueError):
         detail: What is wrong, and what is allowed.
     """
 
-    def __init__(self, message: str, **facts: Any) -> None:
-        super().__init__(message)
-        self.detail: Detail = {**facts, "message": message}
+    def __init__(self, detail: Detail) -> None:
+        super().__init__(detail["message"])
+        self.detail = detail
 
 
 class Takes:
@@ -57,27 +56,29 @@ class Takes:
             WrongValueError: the input does not take it.
         """
         if value is None:
-            raise WrongValueError("must be a value, not null")
+            raise WrongValueError({"message": "must be a value, not null"})
         if is_link(value):
             return self._link(value)
         if spec is None:
             return _wrapped(value)
         if not spec.is_widget:
             message = f'takes {spec.type}, which only a link can give: ["<node id>", <output>]'
-            raise WrongValueError(message, allowed=spec.type)
+            raise WrongValueError({"message": message, "allowed": spec.type})
         if value == RANDOM and spec.type == "INT":
             return self._draw(spec)
         return self._choice(value, spec) if spec.type == COMBO else _typed(value, spec)
 
     def _link(self, link: list[Any]) -> list[Any]:
         if link[0] not in self._workflow or not isinstance(link[1], int):
-            raise WrongValueError(f"is a link to node {cut(link[0])}, which does not exist")
+            raise WrongValueError(
+                {"message": f"is a link to node {cut(link[0])}, which does not exist"}
+            )
         return link
 
     def _draw(self, spec: InputSpec) -> int:
         if not spec.has_control:
             message = "cannot be drawn: `random` is for seeds (control_after_generate)"
-            raise WrongValueError(message, allowed="INT")
+            raise WrongValueError({"message": message, "allowed": "INT"})
         low, high = _bound(spec, "min", 0), _bound(spec, "max", MAX_DRAWN)
         return self._random.randint(low, max(low, high))
 
@@ -91,9 +92,7 @@ class Takes:
         choices = [str(choice) for choice in spec.choices]
         message = f"is {cut(value)!r}, which is not among the choices"
         facts = with_candidates(message, str(value), choices, "there are")
-        raise WrongValueError(
-            facts.pop("message"), received=cut(value), allowed=choices[:10], **facts
-        )
+        raise WrongValueError({**facts, "received": cut(value), "allowed": choices[:10]})
 
 
 def _bound(spec: InputSpec, key: str, default: int) -> int:
@@ -109,7 +108,7 @@ def _typed(value: Any, spec: InputSpec) -> Any:
         return _wrapped(value)
     if not isinstance(value, wanted) or (isinstance(value, bool) and spec.type != "BOOLEAN"):
         message = f"is {cut(repr(value))}, but takes {spec.type}"
-        raise WrongValueError(message, received=cut(value), allowed=spec.type)
+        raise WrongValueError({"message": message, "received": cut(value), "allowed": spec.type})
     if isinstance(value, int | float) and spec.type != "BOOLEAN":
         _check_bounds(value, spec)
     return value
@@ -123,7 +122,13 @@ def _check_bounds(value: float, spec: InputSpec) -> None:
         isinstance(high, int | float) and value > high
     ):
         allowed = " and ".join(parts)
-        raise WrongValueError(f"is {value}, but must be {allowed}", received=value, allowed=allowed)
+        raise WrongValueError(
+            {
+                "message": f"is {value}, but must be {allowed}",
+                "received": value,
+                "allowed": allowed,
+            }
+        )
 
 
 def _wrapped(value: Any) -> Any:

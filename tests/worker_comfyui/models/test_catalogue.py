@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from worker_comfyui.errors import ConfigurationError
+from worker_comfyui.errors import ConfigurationError, Detail
 from worker_comfyui.models import loaders
 from worker_comfyui.models.catalogue import Catalogue, Entry, Origin, parse, read
 from worker_comfyui.models.transfer.errors import Refused
@@ -16,7 +16,7 @@ GOOD = {"folder": "loras", "name": "x.safetensors", "url": "hf://a/b/x.safetenso
 
 
 def problems(value: Any) -> list[str]:
-    found: list[dict[str, Any]] = []
+    found: list[Detail] = []
     parse(value, "input.models", Origin.REQUEST, found)
     return [f"{problem['path']} {problem['message']}" for problem in found]
 

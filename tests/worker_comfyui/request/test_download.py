@@ -14,20 +14,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
+from tests.support.tls import server_tls, trusting
 from worker_comfyui.errors import InputTooLarge, InputUnavailable, InvalidRequest
-from worker_comfyui.hosts import connections, public
+from worker_comfyui.hosts import public
 from worker_comfyui.hosts.public import Address, is_public
 from worker_comfyui.request import download as module
 from worker_comfyui.request.download import Limits
@@ -452,60 +447,7 @@ def test_tls_checks_the_name_although_the_address_is_connected_to(
 
 def test_an_unknown_authority_is_refused(tmp_path: Path, dns: dict[str, list[list[str]]]) -> None:
     dns["files.test"] = [["127.0.0.1"]]
-    with serving(body(b"x"), tls=_server_tls(tmp_path, "files.test")) as (address, _):
+    with serving(body(b"x"), tls=server_tls(tmp_path, "files.test")) as (address, _):
         port = address.rpartition(":")[2]
         with pytest.raises(InputUnavailable, match="no valid certificate"):
             download(f"https://files.test:{port}/", LOCAL, never)
-
-
-@contextmanager
-def trusting(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> Iterator[ssl.SSLContext]:
-    """Make a server's TLS for `name`, and trust it by SSL_CERT_FILE as an operator would."""
-    tls = _server_tls(folder, name)
-    monkeypatch.setenv("SSL_CERT_FILE", str(folder / "server.pem"))
-    connections.tls.cache_clear()  # it was read before the variable was set
-    try:
-        yield tls
-    finally:
-        connections.tls.cache_clear()
-
-
-def _server_tls(folder: Path, name: str) -> ssl.SSLContext:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=True,
-                key_cert_sign=True,
-                content_commitment=False,
-                key_encipherment=False,
-                data_encipherment=False,
-                key_agreement=False,
-                crl_sign=False,
-                encipher_only=False,
-                decipher_only=False,
-            ),
-            critical=True,
-        )
-        .sign(key, hashes.SHA256())
-    )
-    pem = folder / "server.pem"
-    pem.write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        + certificate.public_bytes(Encoding.PEM)
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
-    return context

@@ -16,6 +16,7 @@ from tests.support.volume import cached_model, weights
 from tests.support.worker import WorkerUnderTest, running_worker
 from tests.support.workflows import node
 from worker_comfyui.config import Settings
+from worker_comfyui.errors import Detail
 from worker_comfyui.volume.layout import Layout
 from worker_comfyui.volume.missing_models import (
     KINDS_BY_CLASS,
@@ -26,12 +27,17 @@ from worker_comfyui.volume.missing_models import (
 )
 
 
-def located(volume: Path, class_type: str, name: str, received: Any) -> dict[str, Any]:
-    detail = {"class_type": class_type, "input": name, "received": received, "message": "is wrong"}
+def located(volume: Path, class_type: str, name: str, received: Any) -> Detail:
+    detail: Detail = {
+        "class_type": class_type,
+        "input": name,
+        "received": received,
+        "message": "is wrong",
+    }
     return MissingModels(Settings(runpod_volume_path=volume)).locate(detail)
 
 
-def checkpoint(volume: Path, received: Any) -> dict[str, Any]:
+def checkpoint(volume: Path, received: Any) -> Detail:
     return located(volume, "CheckpointLoaderSimple", "ckpt_name", received)
 
 
@@ -129,13 +135,13 @@ def test_without_a_volume_nothing_is_found(tmp_path: Path) -> None:
 def test_a_workflow_with_thousands_of_missing_models_reads_the_volume_once(tmp_path: Path) -> None:
     weights(tmp_path / "models/loras/x.safetensors")
     models = MissingModels(Settings(runpod_volume_path=tmp_path))
-    detail = {"class_type": "L", "input": "lora_name", "received": "", "message": ""}
-    found = models.locate(detail | {"received": "x.safetensors"})
+    detail: Detail = {"class_type": "L", "input": "lora_name", "received": "", "message": ""}
+    found = models.locate({**detail, "received": "x.safetensors"})
     assert found["found_at"]
     shutil.rmtree(tmp_path / "models")  # from here on, a second look would find nothing
     for number in range(10_000):
-        models.locate(detail | {"received": f"{number}.safetensors"})
-        assert models.locate(detail | {"received": "x.safetensors"}) == found
+        models.locate({**detail, "received": f"{number}.safetensors"})
+        assert models.locate({**detail, "received": "x.safetensors"}) == found
 
 
 def test_the_kinds_and_loaders_are_comfyui_s() -> None:
@@ -156,11 +162,11 @@ def test_the_report_is_repeated_when_a_model_is_missing(
     caplog.set_level(logging.INFO)
     settings = Settings(runpod_volume_path=tmp_path, network_volume_debug=True)
     models = MissingModels(settings)
-    detail = {"class_type": "VAELoader", "input": "vae_name", "message": ""}
-    models.locate(detail | {"received": "euler"})
+    detail: Detail = {"class_type": "VAELoader", "input": "vae_name", "message": ""}
+    models.locate({**detail, "received": "euler"})
     assert not any(thread.name == "report" for thread in threading.enumerate())
     for name in ("x.safetensors", "y.safetensors"):
-        models.locate(detail | {"received": name})
+        models.locate({**detail, "received": name})
     deadline = time.monotonic() + 20
     while any(thread.name == "report" for thread in threading.enumerate()):
         assert time.monotonic() < deadline

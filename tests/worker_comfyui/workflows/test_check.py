@@ -117,7 +117,7 @@ def test_unknown_classes_do_not_hide_other_problems() -> None:
 
 
 def test_what_the_conversion_told_is_not_told_twice() -> None:
-    said = {"path": "workflow.nodes[0]", "node_id": "1", "message": "no class"}
+    said: Detail = {"path": "workflow.nodes[0]", "node_id": "1", "message": "no class"}
     unknown = WORKFLOW | {"1": node("Unknown")}
     assert check.problems(unknown, object_info(), told=[said]) == [said]
 

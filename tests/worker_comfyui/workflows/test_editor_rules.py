@@ -8,7 +8,7 @@ import pytest
 
 from tests.worker_comfyui.workflows.graphs import graph, inner_link, node, subgraph, text_to_image
 from tests.worker_comfyui.workflows.pairs import NOW, circumstances, converted, object_info, pair
-from worker_comfyui.errors import InvalidRequest
+from worker_comfyui.errors import Detail, InvalidRequest
 from worker_comfyui.workflows.editor.convert import Conversion, convert
 
 
@@ -17,7 +17,7 @@ def run(file: Any, *, pack: bool = False, seed: int = 0, **classes: Any) -> Conv
     return convert(file, info, circumstances(seed=seed))
 
 
-def problems(file: Any, **more: Any) -> list[dict[str, Any]]:
+def problems(file: Any, **more: Any) -> list[Detail]:
     return run(file, **more).problems.details
 
 

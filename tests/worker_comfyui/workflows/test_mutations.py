@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.worker_comfyui.workflows.pairs import circumstances, names, object_info, pair
-from worker_comfyui.errors import InvalidRequest
+from worker_comfyui.errors import Detail, InvalidRequest
 from worker_comfyui.workflows.api_format import checked
 from worker_comfyui.workflows.editor.convert import convert
 
@@ -166,7 +166,7 @@ def test_a_changed_file_is_converted_or_refused_with_a_path(
     assert json.dumps(file) == before
 
 
-def problems(file: Json, name: str) -> list[Json]:
+def problems(file: Json, name: str) -> list[Detail]:
     """Convert a file, and return what is wrong with it; nothing but InvalidRequest is raised."""
     try:
         conversion = convert(file, object_info(name), circumstances())

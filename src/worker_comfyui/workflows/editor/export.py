@@ -10,7 +10,7 @@ from datetime import datetime
 from random import Random
 from typing import Any
 
-from worker_comfyui.errors import InvalidRequest
+from worker_comfyui.errors import Detail, InvalidRequest
 from worker_comfyui.job import Workflow
 from worker_comfyui.workflows.editor import javascript, packs, text
 from worker_comfyui.workflows.editor.graph import UNSET, Graph, Mode, Node, Widget
@@ -81,9 +81,11 @@ class Exporter:
         reason = {Role.MISSING: _missing, Role.REFUSED: _refused, Role.REAL: packs.fault}.get(kind)
         message = reason(node) if reason else None
         if message:
-            detail = {**node.where(), "node_id": emitted.id, "message": message}
+            detail: Detail = {**node.where(), "node_id": emitted.id, "message": message}
             pack = pack_of(node)
-            self.problems.add({**detail, "pack": pack} if pack and kind is Role.MISSING else detail)
+            if pack and kind is Role.MISSING:
+                detail["pack"] = pack
+            self.problems.add(detail)
 
     def _node(self, emitted: Emitted) -> dict[str, Any]:
         node = emitted.node

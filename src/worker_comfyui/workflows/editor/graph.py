@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final
 
+from worker_comfyui.errors import Detail
 from worker_comfyui.workflows.editor.node_classes import InputSpec, NodeClass
 
 UNSET: Final[Any] = type("Unset", (), {"__repr__": lambda _: "UNSET"})()
@@ -167,9 +168,9 @@ class Node:
             return self.definition.name
         return self.node_class.title if self.node_class else self.type
 
-    def where(self) -> dict[str, Any]:
+    def where(self) -> Detail:
         """Say for a problem which node it is about."""
-        detail: dict[str, Any] = {"path": self.path, "node_id": self.id, "class_type": self.type}
+        detail: Detail = {"path": self.path, "node_id": self.id, "class_type": self.type}
         if self.title:
             detail["title"] = self.title
         return detail

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from worker_comfyui.errors import InvalidRequest
+from worker_comfyui.errors import Detail, InvalidRequest
 from worker_comfyui.workflows.editor.graph import INPUT_PANEL, Graph, Mode, Node
 from worker_comfyui.workflows.editor.virtual import Role, role, setters, stored_name
 from worker_comfyui.workflows.problems import refusal
@@ -121,8 +121,8 @@ def _next(step: _Step) -> _Step | Source | Value | InvalidRequest | None:
         return error
 
 
-def _problem(scope: Scope, node: Node, slot: int, message: str) -> dict[str, Any]:
-    where = {**node.where(), "node_id": f"{scope.prefix}{node.id}"}
+def _problem(scope: Scope, node: Node, slot: int, message: str) -> Detail:
+    where: Detail = {**node.where(), "node_id": f"{scope.prefix}{node.id}"}
     name = node.inputs[slot].name if slot < len(node.inputs) else ""
     return {**where, "input": name, "message": message}
 
