@@ -15,8 +15,8 @@ from worker_comfyui.comfyui.outputs import Outputs
 from worker_comfyui.comfyui.tracking import Tracker
 from worker_comfyui.job import Workflow
 from worker_comfyui.run.context import JobContext, Place
-from worker_comfyui.run.pictures import Pictures
-from worker_comfyui.run.workspace import Taken
+from worker_comfyui.comfyui.pictures import Pictures
+from worker_comfyui.comfyui.workspace import Taken
 from worker_comfyui.volume.missing_models import MissingModels
 
 

@@ -13,7 +13,7 @@ from worker_comfyui.config import Settings
 from worker_comfyui.delivery.bucket import Bucket
 from worker_comfyui.job import Job
 from worker_comfyui.run.turn import Turns
-from worker_comfyui.run.workspace import Workspace
+from worker_comfyui.comfyui.workspace import Workspace
 from worker_comfyui.stop import Stop
 
 

@@ -19,7 +19,7 @@ from worker_comfyui.run.context import JobContext, Place
 from worker_comfyui.run.crash import run_again_after_a_crash
 from worker_comfyui.run.made import Made, made
 from worker_comfyui.run.stale_cache import run_again_where_files_are_gone
-from worker_comfyui.run.workspace import LocalWorkspace, RemoteWorkspace, Workspace, digest_of
+from worker_comfyui.comfyui.workspace import LocalWorkspace, RemoteWorkspace, Workspace, digest_of
 
 MEGA = 1_000_000
 

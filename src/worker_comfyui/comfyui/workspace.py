@@ -23,7 +23,7 @@ from worker_comfyui.comfyui.outputs import Outputs
 from worker_comfyui.errors import disk_errors
 from worker_comfyui.media.media_types import by_name, kind_of
 from worker_comfyui.media.output_file import OutputFile
-from worker_comfyui.run.tree import Tree
+from worker_comfyui.comfyui.tree import Tree
 from worker_comfyui.stop import Stop
 
 MAX_SUFFIX = 32

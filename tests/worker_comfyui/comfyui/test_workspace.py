@@ -15,7 +15,7 @@ from worker_comfyui.comfyui.command import Folders
 from worker_comfyui.comfyui.outputs import Outputs
 from worker_comfyui.errors import ComfyUnavailable, DiskFull
 from worker_comfyui.media.output_file import OutputFile
-from worker_comfyui.run.workspace import LocalWorkspace, RemoteWorkspace, Taken, Workspace
+from worker_comfyui.comfyui.workspace import LocalWorkspace, RemoteWorkspace, Taken, Workspace
 from worker_comfyui.stop import JobCancelled, Stop
 
 
