@@ -113,4 +113,8 @@ class Job:
     timeout_s: float | None = None
     s3_config: S3Config | None = None
     extra_data: dict[str, Any] = field(default_factory=dict)
+    source: Any = None
+    overrides: Any = None
+    models: Any = None
+    dry_run: bool = False
     warnings: tuple[str, ...] = ()

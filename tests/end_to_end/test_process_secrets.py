@@ -9,7 +9,14 @@ from urllib.parse import quote
 import pytest
 
 from tests.support.comfyui import FAULT_NODES
-from tests.support.handler import recorded_posts, running_endpoint
+from tests.support.handler import (
+    handler_environment,
+    on_platform,
+    recorded_posts,
+    running_endpoint,
+    running_handler,
+)
+from tests.support.platform import running_platform
 from tests.support.s3 import ACCESS_KEY, SECRET_KEY, serving_s3
 from tests.support.workflows import node, saved_input
 
@@ -191,10 +198,13 @@ def test_websocket_frames_are_not_logged_unless_asked_for(tmp_path: Path) -> Non
 
 
 def test_in_production_every_line_of_the_log_is_one_json_object(tmp_path: Path) -> None:
-    with running_endpoint(tmp_path) as (platform, handler):
-        platform.run_sync({"workflow": {"1": node("TestFail", message="two\nlines")}})
-        handler.process.terminate()
-        handler.wait(10)
+    arguments = ["--rp_log_level", "INFO"]  # of which the SDK prints a line
+    with running_platform() as platform:
+        environment = handler_environment(tmp_path, **on_platform(platform))
+        with running_handler(tmp_path, environment, arguments=arguments) as handler:
+            platform.run_sync({"workflow": {"1": node("TestFail", message="two\nlines")}})
+            handler.process.terminate()
+            handler.wait(10)
         lines = handler.log().splitlines()
     banner = [line for line in lines if line.startswith("--- Starting Serverless Worker")]
     parsed = [json.loads(line) for line in lines if line not in banner]

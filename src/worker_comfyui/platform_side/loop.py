@@ -113,6 +113,7 @@ class Loop:
         if job.id in self._tasks:
             log.warning("a job that is in hand was handed out again", extra={"job_id": job.id})
             return
+        log.info("job taken", extra={"event": "job_taken", "job_id": job.id})
         sdk.hold(job.id)
         task = asyncio.create_task(self._work(job, session))
         self._tasks[job.id] = task
