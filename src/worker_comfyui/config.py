@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import shlex
 from collections.abc import Callable, Mapping
@@ -137,6 +138,11 @@ def model_names(text: str) -> tuple[str, ...]:
                 "must be names like checkpoints/model.safetensors, with commas between"
             )
     return names
+
+
+def folders(text: str) -> tuple[Path, ...]:
+    """Take paths, with `:` between as in PATH."""
+    return tuple(Path(part) for part in text.split(os.pathsep) if part)
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -320,6 +326,13 @@ class Settings:
         boolean,
         "Let input URLs name private and loopback addresses. For local use only.",
         default=False,
+    )
+
+    workflows_path: tuple[Path, ...] = variable(
+        "WORKFLOWS_PATH",
+        folders,
+        "Folders of stored workflows, with `:` between; the first that has a name wins.",
+        default=(Path("/workflows"), Path("/runpod-volume/workflows")),
     )
 
     # Models

@@ -70,6 +70,8 @@ class OutputOptions:
         quality: 1 to 100, for jpeg and webp.
         metadata: Keep the workflow where ComfyUI embeds it (EMBED_METADATA) in still images.
         previews: Return also what nodes only show, as PreviewImage does.
+        workflow: Return the workflow that ran.
+        live: Send previews of samplers with the progress.
     """
 
     delivery: Literal["base64", "s3"] | None = None
@@ -77,6 +79,8 @@ class OutputOptions:
     quality: int = 90
     metadata: bool = True
     previews: bool = False
+    workflow: bool = False
+    live: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +99,17 @@ class Job:
 
     Attributes:
         id: The platform's job id.
-        workflow: In ComfyUI's API format, as sent.
+        workflow: In ComfyUI's API format; empty as long as `source` is to be converted.
         files: `images` and `files` of the request, names unique.
         comfy_org_api_key: The caller's key for API nodes.
         output: How the results are delivered.
         timeout_s: The job's own deadline in seconds, or None.
         s3_config: The caller's bucket, or None.
         extra_data: Goes to ComfyUI beside the workflow, as its editor sends it.
+        source: What was sent as `workflow`, where it is anything but the API format.
+        overrides: Inputs to set, as sent.
+        models: Where models can be had, or what to do with the store, as sent.
+        dry_run: Only say what would run.
         warnings: What is odd about the request, sentences for `errors`.
     """
 

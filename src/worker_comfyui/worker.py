@@ -8,19 +8,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from worker_comfyui import logs, strict
-from worker_comfyui.comfyui.link import Links
 from worker_comfyui.comfyui.supervisor import Supervisor
 from worker_comfyui.comfyui.tracking import Update
 from worker_comfyui.config import Settings
-from worker_comfyui.delivery.bucket import Bucket
 from worker_comfyui.errors import ConfigurationError, InternalError, InvalidRequest, JobError
-from worker_comfyui.media import decoding
 from worker_comfyui.redaction import Redactor
 from worker_comfyui.request import parse as request
 from worker_comfyui.request.job_secrets import secrets_of
 from worker_comfyui.run.context import JobContext, Shared
 from worker_comfyui.run.job_run import run_job
-from worker_comfyui.run.turn import Turns
 from worker_comfyui.stop import JobCancelled, Stop
 
 log = logging.getLogger(__name__)
@@ -39,17 +35,12 @@ class Worker:
         """Make it while ComfyUI starts: what takes time for the first job is done here.
 
         Raises:
-            ConfigurationError: the bucket's settings do not name one bucket.
+            ConfigurationError: MODEL_CATALOG cannot be used.
         """
         self._settings = settings
         self._supervisor = supervisor
         self._redactor = redactor
-        decoding.prepare()
-        bucket = Bucket.from_settings(settings)
-        if bucket:
-            bucket.prepare()
-        links = Links(patience_s=settings.comfy_hang_timeout_s)
-        self._shared = Shared(settings, supervisor, Turns(), links, bucket)
+        self._shared = Shared.of(settings, supervisor)
 
     @property
     def is_ready(self) -> bool:
@@ -111,7 +102,7 @@ class Worker:
 
     def close(self) -> None:
         """Close the connections to ComfyUI."""
-        self._shared.links.close()
+        self._shared.close()
 
     def warm_up(self) -> None:
         """Run WARMUP_WORKFLOW, so that its models are loaded before the first job comes.

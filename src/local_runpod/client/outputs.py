@@ -84,6 +84,8 @@ def _items(output: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for kind in (*LISTS, "texts"):
         items = output.get(kind)
         for item in items if isinstance(items, list) else []:
+            if isinstance(item, dict) and item.get("type") == "same_as":
+                continue  # its data stands in another list
             yield kind, item if isinstance(item, dict) else {"data": item, "text": item}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -156,6 +157,31 @@ class ComfyClient:
             return None
         found = entry.get(class_type)
         return found if isinstance(found, dict) else None
+
+    def object_info(self) -> dict[str, Any]:
+        """Return the description of all node classes. Slow: ComfyUI lists all model folders."""
+        return self._json("GET", "/object_info")
+
+    def model_folders(self) -> list[str]:
+        """Return the kinds of models that it knows."""
+        return self._list("/models")
+
+    def models(self, folder: str) -> list[str]:
+        """Return the models of a kind; none for a kind that it does not know."""
+        try:
+            return self._list(f"/models/{quote(folder, safe='', errors='replace')}")
+        except BadAnswer:
+            return []
+
+    def _list(self, path: str) -> list[str]:
+        status, content = self._ask("GET", path)
+        answer = None
+        if status == 200 and content is not None:
+            with suppress(ValueError, RecursionError):
+                answer = json.loads(content)
+        if not isinstance(answer, list):
+            raise BadAnswer(f"ComfyUI answered GET {path} with {status} and no list")
+        return [name for name in answer if isinstance(name, str)]
 
     def node_classes(self) -> Iterable[str]:
         """Return the names of all node classes. Slow: ComfyUI lists all model folders for it."""

@@ -172,7 +172,15 @@ def _artifact(node_id: str, key: str, item: dict[str, Any]) -> OutputFile:
         kind = kind_of(word) if "/" in word else "files"
     else:
         kind = kind_of(media_type) if media_type else _KIND_BY_KEY.get(key, "files")
-    return OutputFile(node_id, kind, filename, "/".join(folders), folder_type, media_type)
+    return OutputFile(
+        node_id,
+        kind,
+        filename,
+        "/".join(folders),
+        folder_type,
+        media_type,
+        is_listed_as_image=key == "images" and kind == "videos",
+    )
 
 
 def _parts(subfolder: object, filename: object) -> list[str]:

@@ -7,7 +7,6 @@ another caller. A ComfyUI on another machine (COMFY_HOST) gives what its history
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -20,10 +19,10 @@ from worker_comfyui.comfyui.aside import bring_back, put_all_aside, put_aside
 from worker_comfyui.comfyui.client import BadAnswer, ComfyClient, FileMissing
 from worker_comfyui.comfyui.command import Folders
 from worker_comfyui.comfyui.outputs import Outputs
+from worker_comfyui.comfyui.tree import Tree
 from worker_comfyui.errors import disk_errors
 from worker_comfyui.media.media_types import by_name, kind_of
 from worker_comfyui.media.output_file import OutputFile
-from worker_comfyui.comfyui.tree import Tree
 from worker_comfyui.stop import Stop
 
 MAX_SUFFIX = 32
@@ -196,12 +195,6 @@ class RemoteWorkspace(Workspace):
 
     def close(self) -> None:
         """Leave everything as it is: the folders are out of reach."""
-
-
-def digest_of(path: Path) -> str:
-    """Return what tells a file's content from any other."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 
 
 def _link(path: Path, place: Path) -> None:

@@ -120,5 +120,9 @@ class Delivery:
         for file in files:
             self.stop.check()
             data = items.base64(file.copy) if file.url is None else file.url
-            lists[file.kind].append(items.item(file, data))
+            item = items.item(file, data)
+            if file.is_listed_as_image and file.kind == "videos":
+                lists["images"].append(item)
+                item = items.reference(item, "images", len(lists["images"]) - 1)
+            lists[file.kind].append(item)
         return {kind: listed for kind, listed in lists.items() if listed}

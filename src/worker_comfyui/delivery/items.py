@@ -37,6 +37,14 @@ def item(file: OutputFile, data: str) -> dict[str, Any]:
     return shaped
 
 
+def reference(item: dict[str, Any], group: str, index: int) -> dict[str, Any]:
+    """Shape a file for a second list: where its data stands, which is not sent twice."""
+    if item["type"] != "base64":
+        return dict(item)
+    rest = {name: value for name, value in item.items() if name != "data"}
+    return {**rest, "type": "same_as", "same_as": f"{group}[{index}]"}
+
+
 def inline_bytes(file: OutputFile) -> int:
     """Count what a file takes in the result as base64, with all that stands around it."""
     return 4 * ((file.bytes + 2) // 3) + _frame_bytes(file)
@@ -67,4 +75,5 @@ def megabytes(count: int) -> str:
 
 
 def _frame_bytes(file: OutputFile) -> int:
-    return len(json.dumps(item(file, ""))) + 2
+    bytes_ = len(json.dumps(item(file, ""))) + 2
+    return bytes_ * 2 + 40 if file.is_listed_as_image else bytes_

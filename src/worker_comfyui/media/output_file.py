@@ -26,6 +26,8 @@ class OutputFile:
         path: Its copy on this machine, in a folder of the worker's; None: it was not fetched yet.
         info: What its headers tell, once it is known to be an image.
         url: Where the caller can download it; None: it comes inline.
+        is_listed_as_image: Whether its node reported it among images, as core SaveVideo does: the
+            existing worker returns it there.
     """
 
     node_id: str | None
@@ -37,6 +39,7 @@ class OutputFile:
     path: Path | None = None
     info: ImageInfo | None = None
     url: str | None = None
+    is_listed_as_image: bool = False
 
     @property
     def name(self) -> str:

@@ -80,6 +80,34 @@ class Models:
         known = self._catalogue.having(entries)
         return ensure.ensure(workflow, comfy, known, shared, Caller(tick, report))
 
+    def look(
+        self, workflow: Mapping[str, Any], object_info: Mapping[str, Any], entries: Iterable[Entry]
+    ) -> list[dict[str, Any]]:
+        """Say which models a workflow names, and whether they are there; fetch none.
+
+        Returns:
+            `{"node_id", "input", "name", "status"}` each; the status is `here`, `would be fetched`
+            or `missing`.
+        """
+        known = self._catalogue.having(entries)
+        found = []
+        for named in loaders.named(workflow):
+            listed = loaders.choices(object_info.get(named.class_type), named.input)
+            if listed is None:
+                continue
+            status = "here" if named.value in listed else "missing"
+            if status == "missing" and (named.is_url or known.find(named.value, None)):
+                status = "would be fetched"
+            found.append(
+                {
+                    "node_id": named.node_id,
+                    "input": named.input,
+                    "name": named.value,
+                    "status": status,
+                }
+            )
+        return found
+
     def run_job(
         self,
         sent: Mapping[str, Any],

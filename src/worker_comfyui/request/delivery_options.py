@@ -9,7 +9,8 @@ from worker_comfyui.job import OutputOptions, S3Config
 from worker_comfyui.request.problems import Problems, kind_of
 from worker_comfyui.strict import cut
 
-OUTPUT_FIELDS = ("delivery", "format", "quality", "metadata")
+SWITCHES = {"metadata": True, "previews": False, "workflow": False, "live": False}
+OUTPUT_FIELDS = ("delivery", "format", "quality", *SWITCHES)
 S3_FIELDS = ("endpointUrl", "accessId", "accessSecret", "bucketName")
 
 
@@ -29,11 +30,18 @@ def output_options(sent: Any, problems: Problems) -> OutputOptions:
     quality = 90 if sent.get("quality") is None else sent["quality"]
     if not isinstance(quality, int) or isinstance(quality, bool) or not 1 <= quality <= 100:
         problems.add("output.quality", "must be a whole number from 1 to 100")
-    metadata = True if sent.get("metadata") is None else sent["metadata"]
-    if not isinstance(metadata, bool):
-        problems.add("output.metadata", "must be true or false")
+    switches = {name: _switch(sent, name, default, problems) for name, default in SWITCHES.items()}
     # A wrong value never gets further: the problem above ends the job.
-    return OutputOptions(delivery, image_format, quality, metadata)  # type: ignore[arg-type]
+    return OutputOptions(delivery, image_format, quality, **switches)  # type: ignore[arg-type]
+
+
+def _switch(sent: dict[str, Any], name: str, default: bool, problems: Problems) -> bool:
+    value = sent.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        problems.add(f"output.{name}", "must be true or false")
+    return value is True
 
 
 def _option(

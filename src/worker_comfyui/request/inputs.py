@@ -81,6 +81,24 @@ def fetch(
     return _once(files, [future.result() for future in reading])
 
 
+def fetch_one(source: str, place: str, folder: Path, settings: Settings, stop: Stop) -> Path:
+    """Write what was sent as base64, data URI or URL into a file of a folder; return its path.
+
+    Raises:
+        JobError, JobCancelled: as `fetch`.
+    """
+    path = folder / "fetched"
+    try:
+        limit = int(settings.max_input_mb * MEGA)
+        with Sink(path, limit, Budget(limit)) as sink:
+            _write(source.strip(), sink, settings, stop)
+    except JobError as error:
+        raise type(error)(
+            f"{place}: {error.message}", [{"path": place, "message": error.message}]
+        ) from error
+    return path
+
+
 def _raise_first(ended: Iterable[Future[FetchedInput]]) -> None:
     """Raise the error that is the reason for the others."""
     errors = [error for future in ended if (error := future.exception())]

@@ -25,7 +25,13 @@ INPUT_FIELDS = (
     "api_key_comfy_org",
     "output",
     "timeout_s",
+    "overrides",
+    "models",
+    "dry_run",
+    "extra_data",
 )
+OF_THE_WORKER = ("api_key_comfy_org", "auth_token_comfy_org", "client_id", "create_time")
+"""What stands in ComfyUI's `extra_data` and is the worker's to say."""
 MAX_TIMEOUT_S = 7 * 24 * 3600
 MAX_NESTING = 64
 MAX_UNKNOWN = 50
@@ -47,9 +53,15 @@ def parse(raw: Mapping[str, Any]) -> Job:
     problems = Problems()
     job_id = raw.get("id")
     sent = _input_object(raw.get("input"))
+    source = _source(sent)
     job = Job(
         id=job_id if isinstance(job_id, str) else "",
-        workflow=_workflow(sent.get("workflow"), problems),
+        workflow={} if source is not None else _workflow(sent.get("workflow"), problems),
+        source=source,
+        overrides=sent.get("overrides"),
+        models=sent.get("models"),
+        dry_run=_dry_run(sent.get("dry_run"), problems),
+        extra_data=_extra_data(sent.get("extra_data"), problems),
         files=tuple(input_files(sent, problems)),
         comfy_org_api_key=_key(sent, problems),
         output=output_options(sent.get("output"), problems),
@@ -75,17 +87,57 @@ def _input_object(sent: Any) -> dict[str, Any]:
     return sent
 
 
+def _source(sent: dict[str, Any]) -> Any:
+    """Return what a workflow is to be made of; None: it is there already, or nothing is."""
+    workflow = sent.get("workflow")
+    if workflow is None and isinstance(sent.get("prompt"), dict):  # ComfyUI's own name for it
+        workflow = sent["prompt"]
+        if _looks_like_api_format(workflow):
+            sent["workflow"] = workflow
+    if isinstance(workflow, str) and workflow.strip():
+        return workflow
+    if isinstance(workflow, dict) and workflow and not _looks_like_api_format(workflow):
+        return workflow
+    return None
+
+
+def _looks_like_api_format(workflow: dict[str, Any]) -> bool:
+    """Tell it from the editor's format, and from what else has a workflow somewhere in it."""
+    if isinstance(workflow.get("nodes"), list):
+        return False
+    values = [value for value in workflow.values() if isinstance(value, dict)]
+    return not values or any(
+        "class_type" in value or "inputs" in value for value in values
+    )
+
+
+def _dry_run(sent: Any, problems: Problems) -> bool:
+    if sent is None or isinstance(sent, bool):
+        return sent is True
+    if isinstance(sent, str) and sent.lower() in {"true", "false"}:  # from a form
+        return sent.lower() == "true"
+    problems.add("dry_run", "must be true or false")
+    return False
+
+
+def _extra_data(sent: Any, problems: Problems) -> dict[str, Any]:
+    if sent is None:
+        return {}
+    if not isinstance(sent, dict):
+        problems.add("extra_data", f"must be an object, not {kind_of(sent)}")
+        return {}
+    kept = {name: value for name, value in sent.items() if name not in OF_THE_WORKER}
+    if not isinstance(kept.get("extra_pnginfo", {}), dict):
+        problems.add("extra_data.extra_pnginfo", "must be an object")
+        return {}
+    return kept
+
+
 def _workflow(sent: Any, problems: Problems) -> Workflow:
     if sent is None:
         problems.add("workflow", f"is missing. {_EXPORT}")
     elif not isinstance(sent, dict):
         problems.add("workflow", f"must be an object, not {kind_of(sent)}. {_EXPORT}")
-    elif isinstance(sent.get("nodes"), list):
-        problems.add(
-            "workflow", f"is in the format of ComfyUI's editor, which cannot run. {_EXPORT}"
-        )
-    elif isinstance(sent.get("prompt"), dict) and "class_type" not in sent["prompt"]:
-        problems.add("workflow", "holds the nodes under `prompt`: send that object as `workflow`.")
     elif not sent:
         problems.add("workflow", f"has no nodes. {_EXPORT}")
     else:

@@ -10,14 +10,12 @@ from worker_comfyui.comfyui import cache_keys, ending, outputs, rejection
 from worker_comfyui.comfyui.client import PromptRefused
 from worker_comfyui.comfyui.events import Event
 from worker_comfyui.comfyui.execution import Executed, Execution
-from worker_comfyui.comfyui.node_problems import Context
 from worker_comfyui.comfyui.outputs import Outputs
+from worker_comfyui.comfyui.pictures import Pictures
 from worker_comfyui.comfyui.tracking import Tracker
+from worker_comfyui.comfyui.workspace import Taken
 from worker_comfyui.job import Workflow
 from worker_comfyui.run.context import JobContext, Place
-from worker_comfyui.comfyui.pictures import Pictures
-from worker_comfyui.comfyui.workspace import Taken
-from worker_comfyui.volume.missing_models import MissingModels
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,7 @@ def attempt(context: JobContext, place: Place, again: Collection[str] = ()) -> A
     try:
         executed = execution.run(workflow, _extra_data(context), on_event)
     except PromptRefused as refused:
-        raise rejection.explain(refused.answer, lookup(context, place)) from refused
+        raise rejection.explain(refused.answer, place.lookup) from refused
     failure = ending.failure(executed.entry)
     said = failure.message if failure else None
     shared.supervisor.workflow_ended(place.link.incarnation, said)
@@ -99,17 +97,6 @@ def attempt(context: JobContext, place: Place, again: Collection[str] = ()) -> A
             cache_keys.remove_marks(file.copy)
     silent = frozenset(output_nodes) - executed.entry.get("outputs", {}).keys()
     return Attempted(executed, reported, taken, silent)
-
-
-def lookup(context: JobContext, place: Place) -> Context:
-    """Return what messages about the workflow are made with."""
-    return Context(
-        context.job.workflow,
-        place.link.patient.node_class,
-        place.link.patient.node_classes,
-        sent=list(place.contents),
-        locate=MissingModels(context.shared.settings).locate,
-    )
 
 
 def _extra_data(context: JobContext) -> dict[str, Any]:

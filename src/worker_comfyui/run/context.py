@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Self
 
+from worker_comfyui.comfyui.command import models_folder
 from worker_comfyui.comfyui.link import Link, Links
+from worker_comfyui.comfyui.node_problems import Context
+from worker_comfyui.comfyui.object_info import ObjectInfo
 from worker_comfyui.comfyui.supervisor import Supervisor
 from worker_comfyui.comfyui.tracking import Update
+from worker_comfyui.comfyui.workspace import Workspace
 from worker_comfyui.config import Settings
 from worker_comfyui.delivery.bucket import Bucket
 from worker_comfyui.job import Job
+from worker_comfyui.media import decoding
+from worker_comfyui.models.service import Models
 from worker_comfyui.run.turn import Turns
-from worker_comfyui.comfyui.workspace import Workspace
 from worker_comfyui.stop import Stop
 
 
@@ -25,7 +31,39 @@ class Shared:
     supervisor: Supervisor
     turns: Turns
     links: Links
+    object_info: ObjectInfo
+    models: Models
     bucket: Bucket | None
+
+    @classmethod
+    def of(cls, settings: Settings, supervisor: Supervisor) -> Self:
+        """Make it while ComfyUI starts: what takes time for the first job is done here.
+
+        Raises:
+            ConfigurationError: MODEL_CATALOG cannot be used.
+        """
+        decoding.prepare()
+        bucket = Bucket.from_settings(settings)
+        if bucket:
+            bucket.prepare()
+        patience_s = settings.comfy_hang_timeout_s
+        own_models = None
+        if settings.comfy_host is None:
+            own_models = models_folder(settings.comfyui_path, settings.comfyui_args)
+        return cls(
+            settings,
+            supervisor,
+            Turns(),
+            Links(patience_s=patience_s),
+            ObjectInfo(patience_s=patience_s),
+            Models(settings, own_models=own_models),
+            bucket,
+        )
+
+    def close(self) -> None:
+        """Close the connections to ComfyUI, and remove what is this worker's alone."""
+        self.links.close()
+        self.models.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +84,12 @@ class Place:
         link: The connections to it.
         workspace: The job's files there; its inputs are staged.
         contents: Digests of the input files by name.
+        lookup: What messages about the workflow are made with.
         ends: Takes what must be done before ComfyUI is another job's.
     """
 
     link: Link
     workspace: Workspace
     contents: dict[str, str]
+    lookup: Context
     ends: ExitStack

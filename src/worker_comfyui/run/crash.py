@@ -31,7 +31,7 @@ def run_again_after_a_crash(
         JobCancelled, TimedOut: it was time to stop.
     """
     for run in range(1, RUNS + 1):
-        incarnation = _ready(supervisor, stop)
+        incarnation = ready(supervisor, stop)
         try:
             return once(incarnation)
         except ComfyUnavailable as error:
@@ -46,7 +46,13 @@ def run_again_after_a_crash(
     raise AssertionError("the loop returns or raises")
 
 
-def _ready(supervisor: Supervisor, stop: Stop) -> Incarnation:
+def ready(supervisor: Supervisor, stop: Stop) -> Incarnation:
+    """Wait for a ComfyUI that can be used.
+
+    Raises:
+        ComfyCrashed: it is down for good.
+        JobCancelled, TimedOut: it was time to stop.
+    """
     try:
         incarnation = supervisor.wait_ready(stop.is_due)
     except StartError as error:

@@ -1,27 +1,27 @@
-"""The steps of one job: inputs → the turn → execution → delivery."""
+"""The steps of one job: inputs → workflow and models → the turn → execution → delivery."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from worker_comfyui import strict
+from worker_comfyui.comfyui.lookup import lookup
 from worker_comfyui.comfyui.supervisor import Incarnation
+from worker_comfyui.comfyui.workspace import LocalWorkspace, RemoteWorkspace, Workspace
 from worker_comfyui.delivery import delivery
 from worker_comfyui.delivery.bucket import Bucket
-from worker_comfyui.errors import ResultTooLarge
+from worker_comfyui.delivery.result import Made, result_of
 from worker_comfyui.job import FetchedInput
 from worker_comfyui.request import inputs
-from worker_comfyui.run.attempt import lookup
 from worker_comfyui.run.context import JobContext, Place
 from worker_comfyui.run.crash import run_again_after_a_crash
-from worker_comfyui.run.made import Made, made
+from worker_comfyui.run.made import made
+from worker_comfyui.run.prepare import Prepared, dry_run, prepare
 from worker_comfyui.run.stale_cache import run_again_where_files_are_gone
-from worker_comfyui.comfyui.workspace import LocalWorkspace, RemoteWorkspace, Workspace, digest_of
-
-MEGA = 1_000_000
 
 
 def run_job(context: JobContext, limit_bytes: int) -> dict[str, Any]:
@@ -31,24 +31,34 @@ def run_job(context: JobContext, limit_bytes: int) -> dict[str, Any]:
         JobError: the job failed.
         JobCancelled: the job was cancelled.
     """
-    job, stop = context.job, context.stop
-    stop.limit(job.timeout_s or context.shared.settings.job_timeout_s)
+    job, stop, settings = context.job, context.stop, context.shared.settings
+    stop.limit(job.timeout_s or settings.job_timeout_s)
     stop.phase("inputs")
+    if job.dry_run:
+        return {**dry_run(context), "timings": stop.timings}
     bucket = _bucket(context)
-    with tempfile.TemporaryDirectory(
-        prefix="job-", dir=context.shared.supervisor.scratch, ignore_cleanup_errors=True
-    ) as folder:
-        scratch = Path(folder)
-        (scratch / "inputs").mkdir()
-        files = inputs.fetch(job.files, scratch / "inputs", context.shared.settings, stop)
+    with ExitStack() as done:
+        scratch = _scratch(context, done)
+        files = inputs.fetch(job.files, scratch / "inputs", settings, stop)
+        prepared = prepare(context, done)
+        context = replace(context, job=prepared.job)
         stop.phase("wait")
         with context.shared.turns.turn(stop) as ends:
             stop.phase("execution")
-            results = _execute(context, files, scratch, ends)
+            what = _execute(context, prepared, files, scratch, ends)
         stop.phase("delivery")
-        results.warnings[:0] = [*job.warnings, *(f.warning for f in files if f.warning)]
-        result = _deliver(context, results, bucket, limit_bytes)
+        result = result_of(what, job, bucket, limit_bytes, stop)
     return {**result, "timings": stop.timings}
+
+
+def _scratch(context: JobContext, done: ExitStack) -> Path:
+    """Make a folder for the job's files, until it is done."""
+    folder = tempfile.TemporaryDirectory(
+        prefix="job-", dir=context.shared.supervisor.scratch, ignore_cleanup_errors=True
+    )
+    scratch = Path(done.enter_context(folder))
+    (scratch / "inputs").mkdir()
+    return scratch
 
 
 def _bucket(context: JobContext) -> Bucket | None:
@@ -62,14 +72,22 @@ def _bucket(context: JobContext) -> Bucket | None:
 
 
 def _execute(
-    context: JobContext, files: list[FetchedInput], scratch: Path, ends: ExitStack
+    context: JobContext,
+    prepared: Prepared,
+    files: Sequence[FetchedInput],
+    scratch: Path,
+    ends: ExitStack,
 ) -> Made:
     """Run the workflow on the ComfyUI of the turn."""
+    shared, job = context.shared, context.job
+    paths = {file.name: file.path for file in files}
+    contents = {file.name: file.sha256 for file in files}
+    odd = [*job.warnings, *prepared.notes, *(file.warning for file in files if file.warning)]
 
     def once(incarnation: Incarnation) -> Made:
         ends.close()  # what a run before left, whose ComfyUI was lost
-        ends.enter_context(context.shared.supervisor.in_use(incarnation))
-        link = context.shared.links.to(incarnation)
+        ends.enter_context(shared.supervisor.in_use(incarnation))
+        link = shared.links.to(incarnation)
         workspace: Workspace
         if incarnation.folders is None:
             workspace = RemoteWorkspace(link.patient, scratch)
@@ -77,37 +95,9 @@ def _execute(
             workspace = LocalWorkspace(incarnation.folders, scratch)
         ends.callback(workspace.close)
         workspace.stage(paths)
-        place = Place(link, workspace, contents, ends)
-        return made(run_again_where_files_are_gone(context, place), lookup(context, place))
+        messages = lookup(link.patient, job.workflow, contents, shared.settings, prepared.missing)
+        place = Place(link, workspace, contents, messages, ends)
+        done = made(run_again_where_files_are_gone(context, place), messages)
+        return replace(done, facts=prepared.facts, warnings=[*odd, *done.warnings])
 
-    paths = {file.name: file.path for file in files}
-    contents = {name: digest_of(path) for name, path in paths.items()}
-    return run_again_after_a_crash(once, context.shared.supervisor, context.stop)
-
-
-def _deliver(
-    context: JobContext, results: Made, bucket: Bucket | None, limit_bytes: int
-) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    if results.texts:
-        result["texts"] = results.texts
-    text_bytes = strict.size(strict.clean([result, results.warnings]))
-    if text_bytes > limit_bytes:
-        raise ResultTooLarge(
-            f"the workflow's texts alone have {text_bytes / MEGA:.1f} MB as JSON, and at most "
-            f"{limit_bytes / MEGA:.1f} MB can be returned; a text that is saved as a file can "
-            "go to a bucket"
-        )
-    delivered = delivery.Delivery(
-        options=context.job.output,
-        bucket=bucket,
-        job_id=context.job.id,
-        limit_bytes=limit_bytes - text_bytes,
-        stop=context.stop,
-    ).deliver(results.files)
-    result |= delivered.lists
-    if not delivered.lists:  # as the existing worker says it
-        result |= {"status": "success_no_images", "images": []}
-    if warnings := [*results.warnings, *delivered.warnings]:
-        result["errors"] = warnings
-    return result
+    return run_again_after_a_crash(once, shared.supervisor, context.stop)

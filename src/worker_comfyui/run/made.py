@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from worker_comfyui.comfyui import ending
 from worker_comfyui.comfyui.node_problems import Context, node_problems
+from worker_comfyui.delivery.result import Made
 from worker_comfyui.errors import Detail, ExecutionInterrupted, OutputMissing, sentence
 from worker_comfyui.media.output_file import OutputFile
 from worker_comfyui.run.attempt import Attempted
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """What a workflow made.
-
-    Attributes:
-        files: To deliver, with their copies on this machine.
-        texts: `{"node_id", "text"}` each.
-        warnings: Sentences about what did not go as asked.
-    """
-
-    files: list[OutputFile] = field(default_factory=list)
-    texts: list[dict[str, str]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
 
 
 def made(attempted: Attempted, context: Context) -> Made:

@@ -13,9 +13,9 @@ from worker_comfyui.comfyui.aside import bring_back
 from worker_comfyui.comfyui.client import ComfyClient
 from worker_comfyui.comfyui.command import Folders
 from worker_comfyui.comfyui.outputs import Outputs
+from worker_comfyui.comfyui.workspace import LocalWorkspace, RemoteWorkspace, Taken, Workspace
 from worker_comfyui.errors import ComfyUnavailable, DiskFull
 from worker_comfyui.media.output_file import OutputFile
-from worker_comfyui.comfyui.workspace import LocalWorkspace, RemoteWorkspace, Taken, Workspace
 from worker_comfyui.stop import JobCancelled, Stop
 
 
