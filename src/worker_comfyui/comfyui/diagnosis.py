@@ -67,8 +67,8 @@ _HINTS = (
     (
         "ModuleNotFoundError",
         (
-            "a Python package is missing: often one of a custom node; else set COMFYUI_PYTHON to the "
-            "Python that ComfyUI is installed in"
+            "a Python package is missing: often one of a custom node; else set COMFYUI_PYTHON to "
+            "the Python that ComfyUI is installed in"
         ),
     ),
     ("Torch not compiled with CUDA enabled", "PyTorch was installed without CUDA"),

@@ -57,7 +57,7 @@ def test_an_exit_code_is_said_in_words(code: int, reason: str) -> None:
         ("ModuleNotFoundError: No module named 'torch'", "set COMFYUI_PYTHON"),
         (
             "ModuleNotFoundError: No module named 'cv2'",
-            "Python package is missing: often one of a custom node",
+            "often one of a custom node",
         ),
         ("AssertionError: Torch not compiled with CUDA enabled", "without CUDA"),
     ],
