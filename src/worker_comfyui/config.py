@@ -181,7 +181,9 @@ class Settings:
         default=Path("/comfyui"),
     )
     comfyui_python: str | None = variable(
-        "COMFYUI_PYTHON", str, "The Python that runs ComfyUI; unset: the worker's own."
+        "COMFYUI_PYTHON",
+        str,
+        "The Python that runs ComfyUI; unset: one in ComfyUI's folder, else the worker's own.",
     )
     comfyui_args: tuple[str, ...] = variable(
         "COMFYUI_ARGS", words, "More flags for ComfyUI, as in a shell.", default=()

@@ -16,6 +16,7 @@ from worker_comfyui.redaction import Redactor
 from worker_comfyui.strict import clean, shortened
 
 _fields: ContextVar[dict[str, str] | None] = ContextVar("log_fields", default=None)
+MARGIN = len("12:34:56 WARNING ")
 _lent: dict[str, dict[str, str]] = {}
 MAX_MESSAGE = 20_000
 """Characters of one message. ComfyUI and its nodes may print anything, whole images too."""
@@ -129,6 +130,8 @@ class TextFormatter(logging.Formatter):
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         mark = "│ " if record.name == "comfyui" else ""
         message = shortened(self._redactor.text(record.getMessage()), MAX_MESSAGE)
+        if mark:  # on each line of a traceback
+            message = message.replace("\n", f"\n{' ' * MARGIN}{mark}")
         text = f"{clock} {record.levelname:<7} {mark}{message}"
         job_id = getattr(record, "context", {}).get("job_id") or vars(record).get("job_id")
         if job_id:

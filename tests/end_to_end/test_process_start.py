@@ -28,6 +28,9 @@ print("Total VRAM 0 MB", flush=True)
 print("RuntimeError: Found no NVIDIA driver on your system.", flush=True)
 sys.exit(1)
 """
+FOREIGN_MAIN = """
+import a_package_of_comfyui_s_own_environment
+"""
 SILENT_MAIN = """
 import time
 print("loading, for ever", flush=True)
@@ -142,6 +145,15 @@ def test_a_missing_folder_or_interpreter_ends_the_worker_and_is_named(
     handler = failed_start(platform, tmp_path / "base", **{variable: str(missing)})
     assert word in failure(handler)
     assert str(missing) in failure(handler)
+
+
+def test_a_comfyui_in_the_wrong_python_ends_the_worker_and_names_the_variable(
+    platform: RunningPlatform, tmp_path: Path
+) -> None:
+    comfyui = comfyui_that_runs(FOREIGN_MAIN, tmp_path / "comfyui")
+    message = failure(failed_start(platform, tmp_path / "base", COMFYUI_PATH=str(comfyui)))
+    assert "No module named 'a_package_of_comfyui_s_own_environment'" in message
+    assert "set COMFYUI_PYTHON to the Python that ComfyUI is installed in" in message
 
 
 def test_wrong_settings_end_the_worker_before_anything_is_started(

@@ -179,9 +179,11 @@ def test_text_is_for_people() -> None:
     with logs.fields(job_id="job-1"):
         log.info("hello")
     logging.getLogger("comfyui").info("got prompt")
-    first, second = stream.getvalue().splitlines()
+    logging.getLogger("comfyui").error("Traceback\n  File x\nValueError")
+    first, second, *traceback = stream.getvalue().splitlines()
     assert re.fullmatch(r"\d\d:\d\d:\d\d INFO    hello  \[job-1\]", first)
     assert re.fullmatch(r"\d\d:\d\d:\d\d INFO    │ got prompt", second)
+    assert [line[17:] for line in traceback] == ["│ Traceback", "│   File x", "│ ValueError"]
 
 
 def test_the_format_follows_the_stream_unless_it_is_chosen() -> None:

@@ -205,4 +205,6 @@ def problems(settings: Settings) -> list[str]:
             read()
         except ConfigurationError as error:
             found.append(error.message)
+    if any(_has_flag(settings.comfyui_args, flag) for flag in ("--tls-keyfile", "--tls-certfile")):
+        found.append("COMFYUI_ARGS: the worker speaks plain HTTP with ComfyUI: leave out --tls-*")
     return list(dict.fromkeys(found))

@@ -32,6 +32,7 @@ class Ended:
     run_again: bool = True
 
 
+SHOWN_LINES = 15
 _OLD_DRIVER = (
     "the host's NVIDIA driver is too old for the image's CUDA version: filter the endpoint's "
     "hosts by CUDA version, or use an image for an older one"
@@ -60,19 +61,28 @@ _HINTS = (
     ("out of memory", "memory ran out: use a larger GPU or a smaller model"),
     ("No space left on device", "the disk is full: give the endpoint a larger container disk"),
     ("already in use", "another process has the port: change `--port` in COMFYUI_ARGS"),
-    (
-        "No module named 'torch'",
-        "this Python is not the one that ComfyUI is installed in: set COMFYUI_PYTHON to that one",
-    ),
     ("unrecognized arguments", "this version of ComfyUI does not know a flag in COMFYUI_ARGS"),
     ("cannot be run", "there is no such interpreter: set COMFYUI_PYTHON"),
     ("can't open file", "there is no ComfyUI in that folder: set COMFYUI_PATH"),
     (
         "ModuleNotFoundError",
-        "a Python package is missing from ComfyUI's environment, often one of a custom node",
+        (
+            "a Python package is missing: often one of a custom node; else set COMFYUI_PYTHON to "
+            "the Python that ComfyUI is installed in"
+        ),
     ),
     ("Torch not compiled with CUDA enabled", "PyTorch was installed without CUDA"),
 )
+
+
+def with_log(reason: str, log_lines: Sequence[str]) -> str:
+    """Say why a start failed, with advice, and the end of the log."""
+    advice = hint(log_lines)
+    text = f"{reason}. {advice[0].upper()}{advice[1:]}." if advice else f"{reason}."
+    shown = log_lines[-SHOWN_LINES:]
+    if shown:
+        text += " The end of its log:\n" + "\n".join(f"  {line}" for line in shown)
+    return text
 
 
 def exit_reason(code: int) -> str:

@@ -13,7 +13,9 @@ from worker_comfyui.config import secret_variables
 
 WITHHELD = (
     "RUNPOD_*",  # the platform's: its key, and the addresses where jobs are taken and posted
-    "AWS_*",
+    "AWS_*KEY*",
+    "AWS_*TOKEN*",
+    "AWS_*CREDENTIALS*",
     "BUCKET_*",
     "HF_TOKEN",
     "HF_API_TOKEN",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worker_comfyui import logs
-from worker_comfyui.comfyui.diagnosis import Ended, hint, unusable
+from worker_comfyui.comfyui.diagnosis import Ended, unusable, with_log
 from worker_comfyui.comfyui.incarnation import Incarnation, Run, Starter
 from worker_comfyui.comfyui.restarts import Restarts
 from worker_comfyui.config import Settings
@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 WAIT_S = 0.2
 DRAIN_S = 0.2
 STOP_GRACE_S = 5.0
-SHOWN_LINES = 15
 _STOPPING = Ended("the worker stops", "stopping")
 
 
@@ -217,7 +216,7 @@ class Supervisor:
         self, ended: Ended, lines: list[str], *, was_ready: bool
     ) -> StartError | ComfyCrashed | None:
         if not self._ever_ready:
-            return ComfyStartFailed(_with_log(ended.reason, lines))
+            return ComfyStartFailed(with_log(ended.reason, lines))
         if self._settings.comfy_host is not None:
             # Whoever runs it had all of COMFY_START_TIMEOUT_S to bring it back.
             return None if was_ready else ComfyCrashed(ended.reason)
@@ -295,11 +294,3 @@ def _log_ready(description: dict[str, Any], seconds: float) -> None:
         ", ".join(devices),
         extra={"event": "comfyui_ready", "seconds": round(seconds, 3)},
     )
-
-
-def _with_log(reason: str, lines: list[str]) -> str:
-    advice = hint(lines)
-    text = f"{reason}. {advice[0].upper()}{advice[1:]}." if advice else f"{reason}."
-    if lines:
-        text += " The end of its log:\n" + "\n".join(f"  {line}" for line in lines[-SHOWN_LINES:])
-    return text

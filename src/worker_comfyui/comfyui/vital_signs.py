@@ -42,9 +42,16 @@ def activity(session: int) -> Activity | None:
 
 
 def descriptors_left(session: int) -> int | None:
-    """Return how many more files the session's fullest process may open."""
-    left = [room for pid in _members(session) if (room := _room(pid)) is not None]
-    return min(left, default=None)
+    """Return how many more files the session's main process may open.
+
+    That is asked after each job, so it does not look at all processes of the machine.
+    """
+    try:
+        children = (PROC / str(session) / "task" / str(session) / "children").read_text().split()
+    except OSError:
+        return None
+    # The first child of the launcher; later ones are orphans that came to it.
+    return _room(int(children[0])) if children else None
 
 
 def listens(session: int, port: int) -> bool | None:

@@ -30,6 +30,8 @@ INPUT_FIELDS = (
     "dry_run",
     "extra_data",
 )
+NOT_OF_THE_API_FORMAT = ("nodes", "prompt", "workflow", "input", "output")
+"""Names that a workflow's own nodes do not have: the editor's format, or a wrapping around one."""
 OF_THE_WORKER = ("api_key_comfy_org", "auth_token_comfy_org", "client_id", "create_time")
 """What stands in ComfyUI's `extra_data` and is the worker's to say."""
 MAX_TIMEOUT_S = 7 * 24 * 3600
@@ -88,27 +90,22 @@ def _input_object(sent: Any) -> dict[str, Any]:
 
 
 def _source(sent: dict[str, Any]) -> Any:
-    """Return what a workflow is to be made of; None: it is there already, or nothing is."""
+    """Return what a workflow is to be made of; None: it is in the API format, or missing."""
     workflow = sent.get("workflow")
     if workflow is None and isinstance(sent.get("prompt"), dict):  # ComfyUI's own name for it
-        workflow = sent["prompt"]
-        if _looks_like_api_format(workflow):
-            sent["workflow"] = workflow
+        return {"prompt": sent["prompt"], "extra_data": sent.get("extra_data") or {}}
     if isinstance(workflow, str) and workflow.strip():
         return workflow
-    if isinstance(workflow, dict) and workflow and not _looks_like_api_format(workflow):
-        return workflow
-    return None
-
-
-def _looks_like_api_format(workflow: dict[str, Any]) -> bool:
-    """Tell it from the editor's format, and from what else has a workflow somewhere in it."""
-    if isinstance(workflow.get("nodes"), list):
-        return False
-    values = [value for value in workflow.values() if isinstance(value, dict)]
-    return not values or any(
-        "class_type" in value or "inputs" in value for value in values
+    is_other = isinstance(workflow, dict) and any(
+        isinstance(workflow.get(name), dict | list | str) and not _is_node(workflow[name])
+        for name in NOT_OF_THE_API_FORMAT
     )
+    return workflow if is_other else None
+
+
+def _is_node(value: Any) -> bool:
+    """Tell a node with an odd id from what has a workflow in it."""
+    return isinstance(value, dict) and "class_type" in value
 
 
 def _dry_run(sent: Any, problems: Problems) -> bool:

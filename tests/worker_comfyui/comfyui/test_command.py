@@ -227,3 +227,8 @@ def test_every_problem_of_the_arguments_is_listed() -> None:
     for flag in ("--port", "--models-directory", "--output-directory"):
         assert any(flag in problem for problem in found)
     assert problems(with_args("--port 8188 --listen --fast")) == []
+
+
+def test_encryption_that_the_worker_does_not_speak_is_a_problem() -> None:
+    (problem,) = problems(with_args("--tls-keyfile key.pem --tls-certfile cert.pem"))
+    assert "plain HTTP" in problem

@@ -55,7 +55,10 @@ def test_an_exit_code_is_said_in_words(code: int, reason: str) -> None:
         ("python: can't open file '/nowhere/main.py': [Errno 2] No such file", "COMFYUI_PATH"),
         ("/nowhere/python cannot be run: No such file or directory", "COMFYUI_PYTHON"),
         ("ModuleNotFoundError: No module named 'torch'", "set COMFYUI_PYTHON"),
-        ("ModuleNotFoundError: No module named 'cv2'", "Python package is missing"),
+        (
+            "ModuleNotFoundError: No module named 'cv2'",
+            "often one of a custom node",
+        ),
         ("AssertionError: Torch not compiled with CUDA enabled", "without CUDA"),
     ],
 )

@@ -205,10 +205,7 @@ def test_a_text_that_is_not_json_is_refused(text: str) -> None:
     [
         (None, "workflow", "is missing. In ComfyUI, use File → Export (API)"),
         ([], "workflow", "must be an object, not a list"),
-        ("{}", "workflow", "must be an object, not a text"),
         ({}, "workflow", "has no nodes"),
-        ({"nodes": [], "links": []}, "workflow", "is in the format of ComfyUI's editor"),
-        ({"prompt": WORKFLOW}, "workflow", "holds the nodes under `prompt`"),
         ({"1": 5}, "workflow.1", "must be an object with `class_type` and `inputs`"),
         ({"1": {"inputs": {}}}, "workflow.1.class_type", "must be the name of a node class"),
         ({"1": {"class_type": "X"}}, "workflow.1.inputs", "must be an object"),
@@ -421,6 +418,39 @@ def test_all_problems_are_told_at_once() -> None:
         "timeout_s",
         "s3Config",
     ]
+
+
+@pytest.mark.parametrize(
+    "workflow",
+    [
+        "portrait",
+        json.dumps(WORKFLOW),
+        {"nodes": [], "links": []},
+        {"prompt": WORKFLOW, "extra_data": {}},
+        {"input": {"workflow": WORKFLOW}},
+    ],
+)
+def test_what_is_not_the_api_format_is_left_to_be_converted(workflow: Any) -> None:
+    job = parse({"id": "1", "input": {"workflow": workflow}})
+    assert job.workflow == {}
+    assert job.source == workflow
+
+
+def test_comfyui_s_own_name_for_the_workflow_is_taken() -> None:
+    job = parse({"id": "1", "input": {"prompt": WORKFLOW, "client_id": "c"}})
+    assert job.source == {"prompt": WORKFLOW, "extra_data": {}}
+
+
+def test_a_node_may_be_called_like_something_else() -> None:
+    workflow = {"output": NODE, "input": NODE}
+    assert parse({"id": "1", "input": {"workflow": workflow}}).workflow == workflow
+
+
+def test_extra_data_is_passed_on_but_what_the_worker_owns() -> None:
+    graph = {"nodes": []}
+    sent = {"extra_pnginfo": {"workflow": graph}, "client_id": "x", "api_key_comfy_org": "secret-key"}
+    job = parse({"id": "1", "input": {"workflow": WORKFLOW, "extra_data": sent}})
+    assert job.extra_data == {"extra_pnginfo": {"workflow": graph}}
 
 
 # Hostile requests: bounded in time and in what is said
