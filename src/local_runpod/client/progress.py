@@ -37,7 +37,7 @@ class JobProgress:
                 console=self._console,
                 transient=True,
                 get_renderable=self._render,
-                redirect_stdout=False,
+                redirect_stdout=stream is None,  # what others print appears above the line
                 redirect_stderr=False,
             )
 
