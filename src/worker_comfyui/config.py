@@ -330,11 +330,11 @@ class Settings:
         default=False,
     )
 
-    workflows_path: tuple[Path, ...] = variable(
+    workflows_path: tuple[Path, ...] | None = variable(
         "WORKFLOWS_PATH",
         folders,
-        "Folders of stored workflows, with `:` between; the first that has a name wins.",
-        default=(Path("/workflows"), Path("/runpod-volume/workflows")),
+        "Folders of stored workflows, with `:` between; unset: `/workflows`, then `workflows` on "
+        "the network volume.",
     )
 
     # Models
@@ -514,6 +514,12 @@ class Settings:
         return locate(
             self.bucket_endpoint_url, self.bucket_name, self.bucket_region, called="BUCKET_NAME"
         )
+
+    def workflow_folders(self) -> tuple[Path, ...]:
+        """Return where stored workflows are; the first folder that has a name wins."""
+        if self.workflows_path is not None:
+            return self.workflows_path
+        return Path("/workflows"), self.runpod_volume_path / "workflows"
 
     def secrets(self) -> list[str]:
         """List the texts that must never be printed."""

@@ -15,7 +15,7 @@ from tests.support.platform import ROOT, RunningPlatform, running_platform
 
 DESCRIPTION = ROOT / "docs" / "openapi.json"
 CLIENTS = ROOT / "tests" / "clients"
-WORKER = [sys.executable, str(ROOT / "tests" / "local_runpod" / "page_worker.py")]
+WORKER = [sys.executable, str(ROOT / "tests" / "page" / "worker.py")]
 MADE = "COMPLETED lighthouse_00001_.png\n"
 
 

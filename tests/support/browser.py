@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 NAMES = (
     "chromium",
@@ -41,6 +41,7 @@ def running_browser() -> Iterator[Browser]:
     program = find_browser()
     if program is None:
         pytest.skip("no Chromium or Chrome is installed (on Debian: apt-get install chromium)")
+    expect.set_options(timeout=15_000)  # on a busy machine
     flags = [*FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=flags)

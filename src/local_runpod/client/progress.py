@@ -36,8 +36,9 @@ class JobProgress:
             self._live = Live(
                 console=self._console,
                 transient=True,
+                refresh_per_second=2,  # a drawn preview is some 40 kB
                 get_renderable=self._render,
-                redirect_stdout=False,
+                redirect_stdout=stream is None,  # what others print appears above the line
                 redirect_stderr=False,
             )
 

@@ -35,6 +35,7 @@ def worker_environment(
     """
     shared = {name: value for name, value in inherited.items() if name not in NOT_INHERITED}
     shared["PYTHONUNBUFFERED"] = "1"
+    shared.setdefault("WORKFLOWS_PATH", str(root / "test_resources" / "workflows"))
     # The SDK's checks at start are about RunPod's machines: free disk, a public DNS server, CUDA.
     shared.setdefault("RUNPOD_SKIP_AUTO_SYSTEM_CHECKS", "true")
     if not shutil.which("nvidia-smi", path=inherited.get("PATH")):

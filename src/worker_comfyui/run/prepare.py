@@ -118,7 +118,7 @@ def _resolved(context: JobContext, *, lenient: bool) -> Resolved:
     job = context.job
     if job.source is None and not job.overrides:
         return Resolved(job.workflow)
-    stored = StoredWorkflows(context.shared.settings.workflows_path)
+    stored = StoredWorkflows(context.shared.settings.workflow_folders())
     options = Options(
         sources=Sources(load=lambda text, path: _load(context, text, path), find=stored.find),
         overrides=job.overrides,

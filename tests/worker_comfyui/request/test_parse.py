@@ -448,7 +448,11 @@ def test_a_node_may_be_called_like_something_else() -> None:
 
 def test_extra_data_is_passed_on_but_what_the_worker_owns() -> None:
     graph = {"nodes": []}
-    sent = {"extra_pnginfo": {"workflow": graph}, "client_id": "x", "api_key_comfy_org": "secret-key"}
+    sent = {
+        "extra_pnginfo": {"workflow": graph},
+        "client_id": "x",
+        "api_key_comfy_org": "secret-key",
+    }
     job = parse({"id": "1", "input": {"workflow": WORKFLOW, "extra_data": sent}})
     assert job.extra_data == {"extra_pnginfo": {"workflow": graph}}
 
