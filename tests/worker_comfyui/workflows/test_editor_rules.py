@@ -159,6 +159,16 @@ def test_a_missing_value_of_a_video_node_is_its_default() -> None:
     assert inputs["crf"] == 19
 
 
+def test_a_primitive_without_a_number_gives_null() -> None:
+    seed = node(9, "PrimitiveNode", "many", gives=("INT",))
+    seed["outputs"][0]["links"] = [20]
+    file = text_to_image()
+    file["nodes"].append(seed)
+    file["nodes"][3]["inputs"] = [{"name": "width", "type": "INT", "link": 20}]
+    file["links"].append([20, 9, 0, 4, 0, "INT"])
+    assert run(file).workflow["4"]["inputs"]["width"] is None
+
+
 def test_values_by_name_are_assigned_by_name() -> None:
     file = text_to_image()
     file["nodes"][4]["widgets_values"] = {"steps": 9, "seed": 5, "unknown": 1}

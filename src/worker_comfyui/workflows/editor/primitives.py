@@ -170,14 +170,15 @@ def _target_options(widget: Widget) -> Mapping[str, Any]:
 
 
 def _rounded(value: Any, kind: str, options: Mapping[str, Any]) -> Any:
-    if kind not in {"INT", "FLOAT"}:
-        return value
-    number = javascript.number(value)
-    if number is None or not math.isfinite(number):
-        return value
+    """Round a number as its kind wants; what is no number becomes null, as NaN does in JSON."""
     if kind == "INT":
+        number = javascript.number(value)
+        if number is None or not math.isfinite(number):
+            return None
         return _whole(number, options.get("step") or 1, options.get("min") or 0)
-    return _fraction(number, options)
+    if kind == "FLOAT":
+        return _fraction(value, options)
+    return value
 
 
 def _whole(number: float, step: float, low: float) -> float:
@@ -191,14 +192,17 @@ def _whole(number: float, step: float, low: float) -> float:
     return int(result) if float(result).is_integer() else result
 
 
-def _fraction(number: float, options: Mapping[str, Any]) -> float:
+def _fraction(value: Any, options: Mapping[str, Any]) -> Any:
     step = options.get("step") or 1
     digits = max(0, -math.floor(math.log10(step))) if step > 0 else 0
     unit = options.get("round")
     if not unit and digits:
         unit = 10.0**-digits
     if not unit or unit is True:
-        return number
+        return value
+    number = javascript.number(value)
+    if number is None or not math.isfinite(number):
+        return None
     nearest = math.floor(number / unit + 0.5) * unit
     nearest = float(f"{nearest:.{min(digits, 100)}f}")
     low, high = options.get("min", -math.inf), options.get("max", math.inf)
