@@ -159,14 +159,27 @@ def test_a_missing_value_of_a_video_node_is_its_default() -> None:
     assert inputs["crf"] == 19
 
 
-def test_a_primitive_without_a_number_gives_null() -> None:
-    seed = node(9, "PrimitiveNode", "many", gives=("INT",))
-    seed["outputs"][0]["links"] = [20]
+@pytest.mark.parametrize(
+    ("value", "target", "name", "result"),
+    [
+        ("many", 3, "width", None),
+        (701, 3, "width", 704),
+        (None, 4, "scheduler", "simple"),
+        ("karras", 4, "scheduler", "karras"),
+        (0.333333, 4, "denoise", 0.33),
+    ],
+)
+def test_a_primitive_gives_what_the_editor_makes_of_its_value(
+    value: Any, target: int, name: str, result: Any
+) -> None:
+    primitive = node(9, "PrimitiveNode", value)
+    primitive["outputs"][0]["links"] = [20]
     file = text_to_image()
-    file["nodes"].append(seed)
-    file["nodes"][3]["inputs"] = [{"name": "width", "type": "INT", "link": 20}]
-    file["links"].append([20, 9, 0, 4, 0, "INT"])
-    assert run(file).workflow["4"]["inputs"]["width"] is None
+    file["nodes"].append(primitive)
+    file["nodes"][target]["inputs"].append({"name": name, "type": "*", "link": 20})
+    file["links"].append([20, 9, 0, file["nodes"][target]["id"], 0, "*"])
+    workflow = run(file).workflow
+    assert workflow[str(file["nodes"][target]["id"])]["inputs"][name] == result
 
 
 def test_values_by_name_are_assigned_by_name() -> None:

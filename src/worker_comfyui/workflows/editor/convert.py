@@ -149,7 +149,7 @@ def _finish(graph: Graph) -> None:
     for node in graph.nodes.values():
         if node.node_class is not None:
             restore.drop_ghosts(node)
-    where = primitives.targets(graph)
+    where = primitives.places(graph)
     for node in graph.nodes.values():
         if role(node) is Role.PRIMITIVE:
             primitives.prepare(node, graph, where)
@@ -162,7 +162,7 @@ def _finish(graph: Graph) -> None:
 
 
 def _apply_primitives(graph: Graph, now: datetime) -> None:
-    where = primitives.targets(graph)
+    where = primitives.places(graph)
     replacements = Replacements(graph, now)
     for node in graph.nodes.values():
         if role(node) is Role.PRIMITIVE:
