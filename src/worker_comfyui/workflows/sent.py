@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from worker_comfyui.workflows import embedded
 from worker_comfyui.workflows.api_format import EXPORT, is_api_format, kind
 from worker_comfyui.workflows.editor.reading import is_editor_format
+from worker_comfyui.workflows.embedded import reading as embedded
 from worker_comfyui.workflows.problems import at, cut
 
 MAX_LAYERS = 8

@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from tests.worker_comfyui.workflows.pairs import RESOURCES
 from worker_comfyui.errors import InvalidRequest
-from worker_comfyui.workflows import embedded
+from worker_comfyui.workflows.embedded import reading as embedded
 
 MEDIA = sorted((RESOURCES / "embedded").iterdir())
 PROMPT: dict[str, Any] = {"1": {"class_type": "SaveImage", "inputs": {"text": "Grüße"}}}

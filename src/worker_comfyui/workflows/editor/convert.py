@@ -1,4 +1,8 @@
-"""Convert a file of ComfyUI's editor. The order of the steps is the editor's, and matters."""
+"""Convert a file of ComfyUI's editor. The order of the steps is the editor's, and matters.
+
+ComfyUI itself serves no conversion. The rules are those of its frontend 1.49.6; where its export is
+random or broken, docs/workflows.md says what happens instead.
+"""
 
 from __future__ import annotations
 

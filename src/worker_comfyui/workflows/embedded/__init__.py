@@ -1,9 +1,1 @@
-"""The workflow that ComfyUI embeds in the files that it saves.
-
-`read` finds it. A reader for each container walks its structure and takes out the texts; pictures
-and sound are neither decoded nor copied.
-"""
-
-from worker_comfyui.workflows.embedded.reading import Embedded, container, read
-
-__all__ = ["Embedded", "container", "read"]
+"""The workflow that ComfyUI embeds in the files that it saves; `reading` is the way in."""
