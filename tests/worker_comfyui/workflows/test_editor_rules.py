@@ -159,6 +159,29 @@ def test_a_missing_value_of_a_video_node_is_its_default() -> None:
     assert inputs["crf"] == 19
 
 
+@pytest.mark.parametrize(
+    ("value", "target", "name", "result"),
+    [
+        ("many", 3, "width", None),
+        (701, 3, "width", 704),
+        (None, 4, "scheduler", "simple"),
+        ("karras", 4, "scheduler", "karras"),
+        (0.333333, 4, "denoise", 0.33),
+    ],
+)
+def test_a_primitive_gives_what_the_editor_makes_of_its_value(
+    value: Any, target: int, name: str, result: Any
+) -> None:
+    primitive = node(9, "PrimitiveNode", value)
+    primitive["outputs"][0]["links"] = [20]
+    file = text_to_image()
+    file["nodes"].append(primitive)
+    file["nodes"][target]["inputs"].append({"name": name, "type": "*", "link": 20})
+    file["links"].append([20, 9, 0, file["nodes"][target]["id"], 0, "*"])
+    workflow = run(file).workflow
+    assert workflow[str(file["nodes"][target]["id"])]["inputs"][name] == result
+
+
 def test_values_by_name_are_assigned_by_name() -> None:
     file = text_to_image()
     file["nodes"][4]["widgets_values"] = {"steps": 9, "seed": 5, "unknown": 1}

@@ -1,4 +1,8 @@
-"""Convert a file of ComfyUI's editor. The order of the steps is the editor's, and matters."""
+"""Convert a file of ComfyUI's editor. The order of the steps is the editor's, and matters.
+
+ComfyUI itself serves no conversion. The rules are those of its frontend 1.49.6; where its export is
+random or broken, docs/workflows.md says what happens instead.
+"""
 
 from __future__ import annotations
 
@@ -149,7 +153,7 @@ def _finish(graph: Graph) -> None:
     for node in graph.nodes.values():
         if node.node_class is not None:
             restore.drop_ghosts(node)
-    where = primitives.targets(graph)
+    where = primitives.places(graph)
     for node in graph.nodes.values():
         if role(node) is Role.PRIMITIVE:
             primitives.prepare(node, graph, where)
@@ -162,7 +166,7 @@ def _finish(graph: Graph) -> None:
 
 
 def _apply_primitives(graph: Graph, now: datetime) -> None:
-    where = primitives.targets(graph)
+    where = primitives.places(graph)
     replacements = Replacements(graph, now)
     for node in graph.nodes.values():
         if role(node) is Role.PRIMITIVE:

@@ -17,6 +17,7 @@ from worker_comfyui.workflows.editor.graph import UNSET, Graph, Node, Slot, Widg
 from worker_comfyui.workflows.editor.node_classes import WIDGET_TYPES, InputSpec
 from worker_comfyui.workflows.editor.restore import assign
 
+_NAN = math.nan
 _REPLACES = "Run widget replace on values"
 _NOT_COMPARED = {
     "default",
@@ -28,21 +29,21 @@ _NOT_COMPARED = {
     "dynamicPrompts",
 }
 
-Targets = Mapping[str, tuple[Node, Slot]]
-"""Where each link of a graph comes in."""
+Places = Mapping[str, int]
+"""At which input of its target each link of a graph comes in."""
 
 
-def targets(graph: Graph) -> Targets:
-    """Find for every link the node and the input that it comes into."""
-    found: dict[str, tuple[Node, Slot]] = {}
+def places(graph: Graph) -> Places:
+    """Find where links really come in; the numbers in the file are often old."""
+    found: dict[str, int] = {}
     for node in graph.listed:
-        for slot in node.inputs:
+        for index, slot in enumerate(node.inputs):
             if slot.link is not None:
-                found[slot.link] = (node, slot)
+                found[slot.link] = index
     return found
 
 
-def prepare(node: Node, graph: Graph, where: Targets) -> None:
+def prepare(node: Node, graph: Graph, where: Places) -> None:
     """Give a primitive its widget, as the first input that it is linked to wants it."""
     linked = [_target(link, graph, where) for link in _output_links(node)]
     if not linked or linked[0] is None:
@@ -55,13 +56,13 @@ def prepare(node: Node, graph: Graph, where: Targets) -> None:
     if value is UNSET:
         theirs = target.widget(slot.widget)
         value = theirs.value if theirs is not None else spec.options.get("default")
-    widget = Widget("value", spec.widget_type, value, spec)
+    widget = Widget("value", spec.widget_type, value, spec, spec.choices)
     node.widgets = [widget]
     if widget.kind in {"INT", "FLOAT"} and slot.widget is not None:
         _merge([found for found in linked if found is not None], widget, spec)
 
 
-def apply(node: Node, graph: Graph, where: Targets, replaced: Callable[[str], str]) -> None:
+def apply(node: Node, graph: Graph, where: Places, replaced: Callable[[str], str]) -> None:
     """Write a primitive's value into the widgets that it is linked to."""
     if not node.widgets:
         return
@@ -72,23 +73,21 @@ def apply(node: Node, graph: Graph, where: Targets, replaced: Callable[[str], st
         found = _target(link, graph, where)
         widget = found[0].widget(found[1].widget) if found and found[1].widget else None
         if found is not None and widget is not None and value is not UNSET:
-            assign(found[0], widget, _rounded(value, widget.kind, _target_options(widget)))
+            rounded = _rounded(value, widget.kind, _target_options(widget))
+            assign(found[0], widget, None if rounded is _NAN else rounded)
 
 
 def _output_links(node: Node) -> list[str]:
     return node.output_links[0] if node.output_links else []
 
 
-def _target(link_id: str, graph: Graph, where: Targets) -> tuple[Node, Slot] | None:
+def _target(link_id: str, graph: Graph, where: Places) -> tuple[Node, Slot] | None:
     link = graph.links.get(link_id)
-    if link is None:
+    node = graph.nodes.get(link.target) if link else None
+    if link is None or node is None:
         return None
-    if link_id in where:
-        return where[link_id]
-    node = graph.nodes.get(link.target)
-    if node is None or link.target_slot >= len(node.inputs):
-        return None
-    return node, node.inputs[link.target_slot]
+    index = where.get(link_id, link.target_slot)
+    return (node, node.inputs[index]) if index < len(node.inputs) else None
 
 
 def _spec(node: Node, slot: Slot) -> InputSpec | None:
@@ -170,14 +169,15 @@ def _target_options(widget: Widget) -> Mapping[str, Any]:
 
 
 def _rounded(value: Any, kind: str, options: Mapping[str, Any]) -> Any:
-    if kind not in {"INT", "FLOAT"}:
-        return value
-    number = javascript.number(value)
-    if number is None or not math.isfinite(number):
-        return value
+    """Round a number as its kind wants; what is no number stays `_NAN` to the end."""
     if kind == "INT":
+        number = javascript.number(value)
+        if number is None or not math.isfinite(number):
+            return _NAN
         return _whole(number, options.get("step") or 1, options.get("min") or 0)
-    return _fraction(number, options)
+    if kind == "FLOAT":
+        return _fraction(value, options)
+    return value
 
 
 def _whole(number: float, step: float, low: float) -> float:
@@ -191,14 +191,17 @@ def _whole(number: float, step: float, low: float) -> float:
     return int(result) if float(result).is_integer() else result
 
 
-def _fraction(number: float, options: Mapping[str, Any]) -> float:
+def _fraction(value: Any, options: Mapping[str, Any]) -> Any:
     step = options.get("step") or 1
     digits = max(0, -math.floor(math.log10(step))) if step > 0 else 0
     unit = options.get("round")
     if not unit and digits:
         unit = 10.0**-digits
     if not unit or unit is True:
-        return number
+        return value
+    number = javascript.number(value)
+    if number is None or not math.isfinite(number):
+        return _NAN
     nearest = math.floor(number / unit + 0.5) * unit
     nearest = float(f"{nearest:.{min(digits, 100)}f}")
     low, high = options.get("min", -math.inf), options.get("max", math.inf)

@@ -1,4 +1,8 @@
-"""A file → the workflow that ComfyUI embedded in it."""
+"""A file → the workflow that ComfyUI embedded in it.
+
+A reader for each container walks its structure and takes out the texts; pictures and sound are
+neither decoded nor copied.
+"""
 
 from __future__ import annotations
 
