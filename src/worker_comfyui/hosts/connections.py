@@ -22,7 +22,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar, TypeVar
 
+import requests
 import urllib3
+from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -231,6 +233,17 @@ class Checked(HTTPConnection):
         except OSError as error:
             raise NewConnectionError(self, error.strerror or str(error)) from error
 
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override] # as in urllib3
+        """Read the head of the answer; one that makes no sense leaves no socket open."""
+        sock = self.sock
+        try:
+            return super().getresponse()
+        except BaseException:
+            # The half-made answer still refers to it, and only the garbage collector to that.
+            if sock is not None and (descriptor := sock.detach()) >= 0:
+                os.close(descriptor)
+            raise
+
 
 @functools.cache
 def pool_classes(
@@ -261,6 +274,21 @@ def pool(*, allow_private: bool, **options: Any) -> urllib3.PoolManager:
     manager = urllib3.PoolManager(ssl_context=tls(), **options)
     manager.pool_classes_by_scheme = pool_classes(allow_private=allow_private)
     return manager
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options)
+        self.poolmanager.pool_classes_by_scheme = pool_classes(allow_private=True)
+
+
+def session() -> requests.Session:
+    """Make a session for a server of the operator's own, such as ComfyUI: any address, no proxy."""
+    made = requests.Session()
+    made.trust_env = False
+    for scheme in ("http://", "https://"):
+        made.mount(scheme, _Adapter())
+    return made
 
 
 def reason(error: BaseException) -> str:

@@ -161,6 +161,18 @@ def test_an_upload_under_tls_that_is_taken_slowly_arrives_whole(
     assert bytes(received).partition(b"\r\n\r\n")[2] == data
 
 
+def test_a_session_of_requests_ends_with_the_job_as_well() -> None:
+    with (
+        conversing(repeating(b"x", 0.02, first=OK + b"\r\n")) as server,
+        connections.bounded(soon()),
+        connections.session() as session,
+    ):
+        started = time.monotonic()
+        with session.get(server.url, stream=True) as answer, pytest.raises(Late):
+            answer.raw.read()
+        assert time.monotonic() - started < 1.5
+
+
 def test_an_upload_that_nobody_reads_ends_as_well() -> None:
     with (
         conversing(silent) as server,
@@ -229,6 +241,15 @@ def test_a_chunk_of_a_negative_size_is_not_read_as_all_that_comes() -> None:
         with pytest.raises(connections.FAILURES):
             get(server.url, soon(5))
         assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("header", [b"Content-Length: 3, 5", b"Connection: close\r\nX"])
+def test_an_answer_that_makes_no_sense_leaves_no_socket_open(header: bytes) -> None:
+    before = open_sockets()
+    said = OK + header + b"\r\nConnection: close\r\n\r\nabc"
+    with conversing(saying(said)) as server, suppress(*connections.FAILURES):
+        get(server.url, soon(5))
+    assert open_sockets() == before
 
 
 def test_the_bound_on_what_comes_in_is_for_one_block_alone() -> None:
