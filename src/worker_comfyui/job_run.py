@@ -22,7 +22,7 @@ from worker_comfyui.comfyui.supervisor import Incarnation, Supervisor
 from worker_comfyui.comfyui.tracking import Tracker, Update
 from worker_comfyui.comfyui.workflow_changes import not_from_cache, with_output_folder
 from worker_comfyui.config import Settings
-from worker_comfyui.delivery import delivery
+from worker_comfyui.delivery import delivery, presigned
 from worker_comfyui.delivery.bucket import Bucket
 from worker_comfyui.errors import (
     ComfyCrashed,
@@ -300,6 +300,8 @@ class JobRun:
             else self._shared.bucket
         )
         delivery.check(self._job.output, bucket)
+        private = self._settings.allow_private_input_urls
+        presigned.check(self._job.output.upload, self._stop, allow_private=private)
         return bucket
 
     def _deliver(
@@ -322,6 +324,7 @@ class JobRun:
             job_folder=self._name,
             limit_bytes=limit_bytes - text_bytes,
             stop=self._stop,
+            allow_private=self._settings.allow_private_input_urls,
         ).deliver(collected.files)
         result |= delivered.lists
         if not delivered.lists:  # as the existing worker says it

@@ -26,6 +26,7 @@ class OutputFile:
         path: Its copy on this machine, in a folder of the worker's; None: it was not fetched yet.
         info: What its headers tell, once it is known to be an image.
         url: Where the caller can download it; None: it comes inline.
+        uploaded: Whether that is an address of the caller's own (`output.upload`).
     """
 
     node_id: str | None
@@ -37,6 +38,7 @@ class OutputFile:
     path: Path | None = None
     info: ImageInfo | None = None
     url: str | None = None
+    uploaded: bool = False
 
     @property
     def name(self) -> str:
