@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
-from PIL import Image, ImageOps, ImageSequence
+from PIL import Image, ImageFile, ImageOps, ImageSequence
 
 from local_comfyui.folders import OutsideFolderError
 from local_comfyui.media import Images, Masks
@@ -72,7 +72,7 @@ def load_image_output(context: NodeContext, image: str) -> tuple[Images, Masks]:
 
 def _frames(opened: Image.Image) -> Iterator[Image.Image]:
     for frame in ImageSequence.Iterator(opened):
-        upright = ImageOps.exif_transpose(frame)
+        upright = _decoded(frame)
         # 16-bit greyscale: ComfyUI scales it so, since Pillow's own conversion clips it.
         yield upright.point(lambda value: value * (1 / 255)) if upright.mode == "I" else upright
 
@@ -83,3 +83,15 @@ def _inverted_alpha(frame: Image.Image) -> Image.Image:
     if frame.mode == "P" and "transparency" in frame.info:
         return ImageOps.invert(frame.convert("RGBA").getchannel("A"))
     return Image.new("L", _EMPTY_MASK_SIZE, 0)
+
+
+def _decoded(part: Image.Image) -> Image.Image:
+    """Decode an image upright; one that is cut off as far as it goes (``node_helpers.pillow``)."""
+    try:
+        return ImageOps.exif_transpose(part)
+    except OSError:
+        ImageFile.LOAD_TRUNCATED_IMAGES = True
+        try:
+            return ImageOps.exif_transpose(part)
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = False
