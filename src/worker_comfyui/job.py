@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from worker_comfyui.config import Secret
+from worker_comfyui.strict import cut
 
 Workflow = dict[str, dict[str, Any]]
 """ComfyUI's API format: `{node id: {"class_type": str, "inputs": {...}, "_meta"?: {...}}}`."""
@@ -61,6 +63,27 @@ class FetchedInput:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadTargets:
+    """Addresses to which the caller wants files uploaded by PUT (`output.upload`).
+
+    Attributes:
+        by_name: For the file of this name in the result.
+        by_kind: For the files of a list of the result (`images`, `videos`, ...), one each.
+    """
+
+    by_name: Mapping[str, str] = field(default_factory=dict)
+    by_kind: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def places(self) -> Iterator[tuple[str, str]]:
+        """Yield each address after its path in the request."""
+        for name, url in self.by_name.items():
+            yield f"output.upload.{cut(name)}", url
+        for kind, urls in self.by_kind.items():
+            for index, url in enumerate(urls):
+                yield f"output.upload.{kind}[{index}]", url
+
+
+@dataclass(frozen=True, slots=True)
 class OutputOptions:
     """How the caller wants the results (`input.output`).
 
@@ -68,6 +91,7 @@ class OutputOptions:
         delivery: `s3` or `base64`; None: `s3` where a bucket is configured, else `base64`.
         format: Convert still images to this format; None: leave them as ComfyUI saved them.
         quality: 1 to 100, for jpeg and webp.
+        upload: Where single files are uploaded, before all other delivery.
         metadata: Keep the workflow where ComfyUI embeds it (EMBED_METADATA) in still images.
         previews: Return also what nodes only show, as PreviewImage does.
         workflow: Return the workflow that ran.
@@ -81,6 +105,7 @@ class OutputOptions:
     previews: bool = False
     workflow: bool = False
     live: bool = False
+    upload: UploadTargets = field(default_factory=UploadTargets)
 
 
 @dataclass(frozen=True, slots=True)

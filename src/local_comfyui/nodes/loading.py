@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image, ImageOps, ImageSequence
+from PIL import Image, ImageFile, ImageOps, ImageSequence
 
 from local_comfyui.nodes.core_node import Array, Comfy
 from local_comfyui.nodes.pictures import to_array
@@ -15,7 +15,7 @@ def load_image(comfy: Comfy, image: str) -> tuple[Array, Array]:
     masks: list[Array] = []
     with Image.open(comfy.folders.annotated_path(image)) as opened:
         for part in ImageSequence.Iterator(opened):
-            frame = ImageOps.exif_transpose(part)
+            frame = _decoded(part)
             if frame.mode == "I":
                 # 16-bit greyscale: ComfyUI scales it so, since Pillow's own conversion clips it.
                 frame = frame.point(lambda value: value * (1 / 255))
@@ -42,3 +42,15 @@ def _inverted_alpha(frame: Image.Image) -> Array:
     if "A" in frame.getbands() or (frame.mode == "P" and "transparency" in frame.info):
         return 1 - to_array(frame.convert("RGBA").getchannel("A"))
     return np.zeros((64, 64), np.float32)
+
+
+def _decoded(part: Image.Image) -> Image.Image:
+    """Decode an image upright; one that is cut off as far as it goes (``node_helpers.pillow``)."""
+    try:
+        return ImageOps.exif_transpose(part)
+    except OSError:
+        ImageFile.LOAD_TRUNCATED_IMAGES = True
+        try:
+            return ImageOps.exif_transpose(part)
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = False

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from worker_comfyui.delivery import items, size_policy
+from worker_comfyui.delivery import items, presigned, size_policy
 from worker_comfyui.delivery.bucket import Bucket, Upload, UploadFailed
 from worker_comfyui.delivery.preparing import make_names_unique, prepared
 from worker_comfyui.errors import DeliveryFailed, InvalidRequest, ResultTooLarge, disk_errors
@@ -53,6 +53,7 @@ class Delivery:
         job_id: For the keys in the bucket.
         limit_bytes: How large the lists may be as JSON.
         stop: Ends it.
+        allow_private: Whether `output.upload` may name private addresses.
     """
 
     options: OutputOptions
@@ -60,6 +61,7 @@ class Delivery:
     job_id: str
     limit_bytes: int
     stop: Stop
+    allow_private: bool = False
 
     def deliver(self, fetched: Sequence[OutputFile]) -> Delivered:
         """Convert files as asked, and put them into lists or into the bucket.
@@ -82,10 +84,17 @@ class Delivery:
                 self.stop.check()
                 files.append(prepared(replace(one), self.options, warnings, self.stop))
         make_names_unique(files)
+        warnings += presigned.upload(
+            files, self.options.upload, self.stop, allow_private=self.allow_private
+        )
         failure = None
         if self.bucket is not None:
             asked_inline = self.options.delivery == "base64"
-            chosen = size_policy.overflow(files, self.limit_bytes) if asked_inline else files
+            chosen = (
+                size_policy.overflow(files, self.limit_bytes)
+                if asked_inline
+                else [file for file in files if file.url is None]
+            )
             failure = self._upload(self.bucket, chosen)
             if asked_inline:
                 warnings += [size_policy.moved(f, self.limit_bytes) for f in chosen if f.url]

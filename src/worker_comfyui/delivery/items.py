@@ -21,7 +21,7 @@ def item(file: OutputFile, data: str) -> dict[str, Any]:
     """Shape a file for the result: `data` is its base64 or its URL."""
     shaped: dict[str, Any] = {
         "filename": file.filename,
-        "type": "base64" if file.url is None else "s3_url",
+        "type": _type(file),
         "data": data,
         "media_type": file.media_type or UNKNOWN,
         "bytes": file.bytes,
@@ -35,6 +35,12 @@ def item(file: OutputFile, data: str) -> dict[str, Any]:
         if file.info.animated:
             shaped["animated"] = True
     return shaped
+
+
+def _type(file: OutputFile) -> str:
+    if file.url is None:
+        return "base64"
+    return "uploaded" if file.uploaded else "s3_url"
 
 
 def reference(item: dict[str, Any], group: str, index: int) -> dict[str, Any]:

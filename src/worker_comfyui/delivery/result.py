@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from worker_comfyui import strict
-from worker_comfyui.delivery.bucket import Bucket
 from worker_comfyui.delivery.delivery import Delivery
 from worker_comfyui.errors import ResultTooLarge
-from worker_comfyui.job import Job
 from worker_comfyui.media.output_file import OutputFile
-from worker_comfyui.stop import Stop
 
 MEGA = 1_000_000
 
@@ -33,17 +30,12 @@ class Made:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def result_of(
-    made: Made, job: Job, bucket: Bucket | None, limit_bytes: int, stop: Stop
-) -> dict[str, Any]:
-    """Deliver what was made.
+def result_of(made: Made, delivery: Delivery) -> dict[str, Any]:
+    """Deliver what was made; its texts count towards the limit of the files.
 
     Args:
         made: What was made.
-        job: How its caller wants it.
-        bucket: Where files are uploaded; None: nowhere.
-        limit_bytes: How large the result may be as JSON.
-        stop: Ends it.
+        delivery: How its files reach the caller.
 
     Raises:
         ResultTooLarge: too large to be inline, and there is no bucket; or its texts alone are.
@@ -55,19 +47,14 @@ def result_of(
     if made.texts:
         result["texts"] = made.texts
     text_bytes = strict.size(strict.clean([result, made.warnings]))
+    limit_bytes = delivery.limit_bytes
     if text_bytes > limit_bytes:
         raise ResultTooLarge(
             f"the workflow's texts alone have {text_bytes / MEGA:.1f} MB as JSON, and at most "
             f"{limit_bytes / MEGA:.1f} MB can be returned; a text that is saved as a file can "
             "go to a bucket"
         )
-    delivered = Delivery(
-        options=job.output,
-        bucket=bucket,
-        job_id=job.id,
-        limit_bytes=limit_bytes - text_bytes,
-        stop=stop,
-    ).deliver(made.files)
+    delivered = replace(delivery, limit_bytes=limit_bytes - text_bytes).deliver(made.files)
     result |= delivered.lists
     if not delivered.lists:  # as the existing worker says it
         result |= {"status": "success_no_images", "images": []}

@@ -29,7 +29,7 @@ from requests.utils import get_environ_proxies, select_proxy
 from worker_comfyui.config import Secret
 from worker_comfyui.delivery.s3_answers import BucketFailed, is_transient, reason
 from worker_comfyui.errors import TimedOut
-from worker_comfyui.hosts import connections
+from worker_comfyui.hosts import connections, sockets
 from worker_comfyui.hosts.bucket_location import Location
 from worker_comfyui.stop import JobCancelled, Stop
 
@@ -152,7 +152,7 @@ class S3:
         config = TransferConfig(
             use_threads=False, multipart_threshold=MULTIPART_BYTES, multipart_chunksize=PART_BYTES
         )
-        with path.open("rb") as file, connections.bounded(stop):
+        with path.open("rb") as file, sockets.bounded(stop):
             self._client.upload_fileobj(
                 file,
                 self._location.bucket,
@@ -166,11 +166,11 @@ class S3:
         if event_name.endswith(".HeadBucket"):
             # After a redirect it asks for the bucket's region, is redirected again, asks again, ...
             return _no_answer(request)
-        stop = connections.stop_in_use() or Stop(lambda: False)
+        stop = sockets.stop_in_use() or Stop(lambda: False)
         if event_name.endswith(".AbortMultipartUpload"):
             late = BucketFailed("it did not take back the parts of a file in time")
             stop = Stop(lambda: False).within(ABORT_S, lambda: late)
-        with connections.bounded(stop, max_received=MAX_ANSWER_BYTES):
+        with sockets.bounded(stop, max_received=MAX_ANSWER_BYTES):
             body: Any = request.body
             headers: Any = request.headers
             raw: Any = self._http.urlopen(

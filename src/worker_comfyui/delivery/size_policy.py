@@ -18,7 +18,8 @@ def overflow(files: Sequence[OutputFile], limit_bytes: int) -> list[OutputFile]:
     """Choose what has to go to the bucket so that the rest fits: the largest first."""
     total = size(files)
     chosen = []
-    for file in sorted(files, key=inline_bytes, reverse=True):
+    inline = [file for file in files if file.url is None]
+    for file in sorted(inline, key=inline_bytes, reverse=True):
         if total <= limit_bytes:
             break
         total -= inline_bytes(file) - linked_bytes(file)

@@ -1,6 +1,6 @@
-"""Connections whose every wait ends when the job has to stop, to addresses that were checked.
+"""Connections to addresses that were checked, whose every wait ends when the job has to stop.
 
-    with bounded(stop), pool(allow_private=False) as http:
+    with sockets.bounded(stop), connections.pool(allow_private=False) as http:
         answer = http.request("GET", url, redirect=False, retries=False, preload_content=False)
 
 Proxies of the environment are not used: a proxy resolves the name by itself, which would undo the
@@ -9,20 +9,17 @@ check.
 
 from __future__ import annotations
 
-import errno
 import functools
 import http.client
 import os
 import select
 import socket
 import ssl
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
+import requests
 import urllib3
+from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -35,120 +32,13 @@ from urllib3.exceptions import (
 )
 
 from worker_comfyui.hosts.public import resolve
-from worker_comfyui.stop import Stop
-
-TICK_S = 0.1
-"""How long a wait on a socket may go on before the stop is asked."""
-
-_T = TypeVar("_T")
-_bounds: ContextVar[_Bounds | None] = ContextVar("bounds", default=None)
-
-
-class TooMuch(Exception):
-    """More came than was allowed to come."""
-
-
-class _Bounds:
-    """What the connections in use by this thread may take: time, and bytes that come in."""
-
-    def __init__(self, stop: Stop, max_received: float) -> None:
-        self.stop = stop
-        self._left = max_received
-
-    def count(self, received: int) -> None:
-        self._left -= received
-        if self._left < 0:
-            raise TooMuch
-
-
-@contextmanager
-def bounded(stop: Stop, *, max_received: float = float("inf")) -> Iterator[None]:
-    """Bound what this thread does on connections of this module until the block ends.
-
-    Every wait (for a name, a connection, a byte) then ends with what `stop.check()` raises, also on
-    a connection that was opened before; a server that sends byte by byte gets no more time.
-
-    Args:
-        stop: Asked before each operation on a socket, and ten times a second meanwhile.
-        max_received: Bytes that may come in; above it, `TooMuch` is raised.
-    """
-    token = _bounds.set(_Bounds(stop, max_received))
-    try:
-        yield
-    finally:
-        _bounds.reset(token)
-
-
-def stop_in_use() -> Stop | None:
-    """Return the stop that bounds this thread's connections; None: nothing does."""
-    bounds = _bounds.get()
-    return bounds.stop if bounds else None
-
-
-class _Patient(socket.socket):
-    """Cuts every wait into ticks. The timeout that was set is kept, as a sum of them."""
-
-    _limit: float | None = None
-
-    def settimeout(self, value: float | None, /) -> None:
-        self._limit = value
-        super().settimeout(TICK_S if value is None else min(value, TICK_S))
-
-    def gettimeout(self) -> float | None:
-        return self._limit
-
-    def send(self, data: Any, flags: int = 0, /) -> int:
-        return self._patiently(super().send, data, flags)
-
-    def sendall(self, data: Any, flags: int = 0, /) -> None:
-        view = memoryview(data).cast("B")
-        while view:
-            view = view[self.send(view, flags) :]
-
-    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
-        data = self._patiently(super().recv, buflen, flags)
-        _count(len(data))
-        return data
-
-    def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
-        sizes = () if nbytes is None else (nbytes, flags)
-        received = self._patiently(super().recv_into, buffer, *sizes)
-        _count(received)
-        return received
-
-    def wait_until(self, ready: Callable[[], bool]) -> None:
-        """Wait, in ticks, until `ready` says so.
-
-        Raises:
-            TimeoutError: it did not within the timeout.
-        """
-
-        def wait() -> None:
-            if not ready():
-                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-
-        self._patiently(wait)
-
-    def _patiently(self, operation: Callable[..., _T], *arguments: Any) -> _T:
-        end = None if self._limit is None else time.monotonic() + self._limit
-        while True:
-            _check()
-            try:
-                return operation(*arguments)
-            except TimeoutError:
-                if end is not None and time.monotonic() >= end:
-                    raise
-
-
-class _PatientTls(_Patient, ssl.SSLSocket):
-    """The same under TLS: an operation that was interrupted by a tick goes on where it was."""
-
-    def do_handshake(self, block: bool = False) -> None:
-        try:
-            self._patiently(super().do_handshake, block)
-        except BaseException:
-            self.close()  # nobody else has it yet: it would be left to the garbage collector
-            raise
+from worker_comfyui.hosts.sockets import (
+    TICK_S,
+    PatientSocket,
+    PatientTlsSocket,
+    TooMuch,
+    stop_in_use,
+)
 
 
 def connect(
@@ -180,7 +70,7 @@ def _connected(address: str, port: int, timeout: float | None) -> socket.socket:
     ((family, kind, protocol, _, place),) = socket.getaddrinfo(
         address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
     )
-    sock = _Patient(family, kind, protocol)
+    sock = PatientSocket(family, kind, protocol)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setblocking(False)
@@ -204,7 +94,7 @@ def tls() -> ssl.SSLContext:
     """Trust what the system trusts (or SSL_CERT_FILE names), and the usual public authorities."""
     context = ssl.create_default_context()
     context.load_verify_locations(DEFAULT_CA_BUNDLE_PATH)
-    context.sslsocket_class = _PatientTls
+    context.sslsocket_class = PatientTlsSocket
     return context
 
 
@@ -230,6 +120,17 @@ class Checked(HTTPConnection):
             raise ConnectTimeoutError(self, "no answer in time") from error
         except OSError as error:
             raise NewConnectionError(self, error.strerror or str(error)) from error
+
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override] # as in urllib3
+        """Read the head of the answer; one that makes no sense leaves no socket open."""
+        sock = self.sock
+        try:
+            return super().getresponse()
+        except BaseException:
+            # The half-made answer still refers to it, and only the garbage collector to that.
+            if sock is not None and (descriptor := sock.detach()) >= 0:
+                os.close(descriptor)
+            raise
 
 
 @functools.cache
@@ -261,6 +162,21 @@ def pool(*, allow_private: bool, **options: Any) -> urllib3.PoolManager:
     manager = urllib3.PoolManager(ssl_context=tls(), **options)
     manager.pool_classes_by_scheme = pool_classes(allow_private=allow_private)
     return manager
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options)
+        self.poolmanager.pool_classes_by_scheme = pool_classes(allow_private=True)
+
+
+def session() -> requests.Session:
+    """Make a session for a server of the operator's own, such as ComfyUI: any address, no proxy."""
+    made = requests.Session()
+    made.trust_env = False
+    for scheme in ("http://", "https://"):
+        made.mount(scheme, _Adapter())
+    return made
 
 
 def reason(error: BaseException) -> str:
@@ -301,13 +217,3 @@ def _innermost(error: BaseException) -> str:
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return getattr(error, "strerror", None) or type(error).__name__
-
-
-def _check() -> None:
-    if bounds := _bounds.get():
-        bounds.stop.check()
-
-
-def _count(received: int) -> None:
-    if bounds := _bounds.get():
-        bounds.count(received)

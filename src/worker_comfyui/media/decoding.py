@@ -13,7 +13,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +84,8 @@ def convert(path: Path, options: OutputOptions, stop: Stop) -> Converted | None:
         OSError: the new file cannot be written.
         JobCancelled, TimedOut: as `stop` says.
     """
-    request = {"do": "convert", "path": str(path), "options": asdict(options)}
+    wanted = {name: getattr(options, name) for name in ("format", "quality", "metadata")}
+    request = {"do": "convert", "path": str(path), "options": wanted}
     try:
         answer = _ask(request, stop, CONVERT_S)
     except DecodingRefused as error:

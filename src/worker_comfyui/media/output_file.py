@@ -28,6 +28,7 @@ class OutputFile:
         url: Where the caller can download it; None: it comes inline.
         is_listed_as_image: Whether its node reported it among images, as core SaveVideo does: the
             existing worker returns it there.
+        uploaded: Whether that is an address of the caller's own (`output.upload`).
     """
 
     node_id: str | None
@@ -40,6 +41,7 @@ class OutputFile:
     info: ImageInfo | None = None
     url: str | None = None
     is_listed_as_image: bool = False
+    uploaded: bool = False
 
     @property
     def name(self) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from worker_comfyui.config import Secret, http_url
-from worker_comfyui.job import OutputOptions, S3Config
+from worker_comfyui.job import OutputOptions, S3Config, UploadTargets
+from worker_comfyui.media.media_types import KINDS
 from worker_comfyui.request.problems import Problems, kind_of
 from worker_comfyui.strict import cut
 
 SWITCHES = {"metadata": True, "previews": False, "workflow": False, "live": False}
-OUTPUT_FIELDS = ("delivery", "format", "quality", *SWITCHES)
+OUTPUT_FIELDS = ("delivery", "format", "quality", "upload", *SWITCHES)
+MAX_TARGETS = 100
+MAX_URL = 8_000
 S3_FIELDS = ("endpointUrl", "accessId", "accessSecret", "bucketName")
 
 
@@ -32,7 +35,14 @@ def output_options(sent: Any, problems: Problems) -> OutputOptions:
         problems.add("output.quality", "must be a whole number from 1 to 100")
     switches = {name: _switch(sent, name, default, problems) for name, default in SWITCHES.items()}
     # A wrong value never gets further: the problem above ends the job.
-    return OutputOptions(delivery, image_format, quality, **switches)  # type: ignore[arg-type]
+    upload = _upload(sent.get("upload"), problems)
+    return OutputOptions(
+        delivery,  # type: ignore[arg-type]
+        image_format,  # type: ignore[arg-type]
+        quality,
+        upload=upload,
+        **switches,
+    )
 
 
 def _switch(sent: dict[str, Any], name: str, default: bool, problems: Problems) -> bool:
@@ -42,6 +52,37 @@ def _switch(sent: dict[str, Any], name: str, default: bool, problems: Problems) 
     if not isinstance(value, bool):
         problems.add(f"output.{name}", "must be true or false")
     return value is True
+
+
+def _upload(sent: Any, problems: Problems) -> UploadTargets:
+    """Read `output.upload`: for a kind one address or several, for a file's name one."""
+    if sent is None:
+        return UploadTargets()
+    if not isinstance(sent, dict) or len(sent) > MAX_TARGETS:
+        problems.add("output.upload", f"must be an object of at most {MAX_TARGETS} addresses")
+        return UploadTargets()
+    by_name: dict[str, str] = {}
+    by_kind: dict[str, tuple[str, ...]] = {}
+    for key, value in sent.items():
+        path = f"output.upload.{cut(key)}"
+        if key in KINDS:
+            urls = value if isinstance(value, list) else [value]
+            if len(urls) > MAX_TARGETS:
+                problems.add(path, f"has more than {MAX_TARGETS} addresses")
+                continue
+            by_kind[key] = tuple(_address(path, url, problems) for url in urls)
+        else:
+            by_name[key] = _address(path, value, problems)
+    return UploadTargets(by_name, by_kind)
+
+
+def _address(path: str, url: Any, problems: Problems) -> str:
+    try:
+        http_url(url if isinstance(url, str) and len(url) <= MAX_URL else "")
+    except ValueError:
+        problems.add(path, "must be an address like https://host/path?signature, for a PUT")
+        return ""
+    return str(url)
 
 
 def _option(

@@ -15,7 +15,7 @@ import urllib3
 from urllib3.exceptions import LocationValueError
 
 from worker_comfyui.errors import InputUnavailable, InvalidRequest
-from worker_comfyui.hosts import connections
+from worker_comfyui.hosts import connections, sockets
 from worker_comfyui.hosts.public import NotPublic
 from worker_comfyui.request.sink import Sink
 from worker_comfyui.stop import Stop
@@ -56,7 +56,7 @@ def download(url: str, sink: Sink, limits: Limits, stop: Stop) -> None:
     late = InputUnavailable(f"{shown(url)} was not downloaded within {limits.timeout_s:g} s")
     part = stop.within(limits.timeout_s, lambda: late)
     with (
-        connections.bounded(part),
+        sockets.bounded(part),
         connections.pool(
             allow_private=limits.allow_private,
             timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=limits.timeout_s),

@@ -21,6 +21,7 @@ MIN_HEADER = 18
 MAX_TEXT = 10_000
 """Of a text that is searched for headers."""
 
+_HOLDERS = (str, Mapping, list)
 _NAME = re.compile(
     r"(^|_)(api_?key|access_?key|access_id|secret(_?key)?|access_secret|token|bearer|password"
     r"|passwd|passphrase|authorization|api_key_comfy_org|credentials?)$"
@@ -66,9 +67,9 @@ def _texts(roots: list[Any]) -> Iterator[tuple[str, str]]:
         if isinstance(value, str):
             yield name, value
         elif isinstance(value, Mapping):
-            waiting.extend((str(key), item) for key, item in value.items())
+            waiting.extend((str(k), v) for k, v in value.items() if isinstance(v, _HOLDERS))
         elif isinstance(value, list):
-            waiting.extend((name, item) for item in value)
+            waiting.extend((name, v) for v in value if isinstance(v, _HOLDERS))
 
 
 @lru_cache(maxsize=4096)

@@ -12,8 +12,9 @@ from typing import Any
 from worker_comfyui.comfyui.lookup import lookup
 from worker_comfyui.comfyui.supervisor import Incarnation
 from worker_comfyui.comfyui.workspace import LocalWorkspace, RemoteWorkspace, Workspace
-from worker_comfyui.delivery import delivery
+from worker_comfyui.delivery import delivery, presigned
 from worker_comfyui.delivery.bucket import Bucket
+from worker_comfyui.delivery.delivery import Delivery
 from worker_comfyui.delivery.result import Made, result_of
 from worker_comfyui.job import FetchedInput
 from worker_comfyui.request import inputs
@@ -47,7 +48,8 @@ def run_job(context: JobContext, limit_bytes: int) -> dict[str, Any]:
             stop.phase("execution")
             what = _execute(context, prepared, files, scratch, ends)
         stop.phase("delivery")
-        result = result_of(what, job, bucket, limit_bytes, stop)
+        private = settings.allow_private_input_urls
+        result = result_of(what, Delivery(job.output, bucket, job.id, limit_bytes, stop, private))
     return {**result, "timings": stop.timings}
 
 
@@ -68,6 +70,8 @@ def _bucket(context: JobContext) -> Bucket | None:
     if config:
         bucket = Bucket.from_s3_config(config, shared.settings, context.stop)
     delivery.check(context.job.output, bucket)
+    private = shared.settings.allow_private_input_urls
+    presigned.check(context.job.output.upload, context.stop, allow_private=private)
     return bucket
 
 

@@ -369,6 +369,7 @@ def test_a_cancelled_upload_ends_at_once_and_leaves_no_file(
     video.write_bytes(bytes(50_000_000))
     with proxying(server.address, Faults(bytes_per_second=2_000_000)) as proxy:
         bucket = bucket_at(proxy.url, "results")
+        bucket.prepare()
         started = time.monotonic()
         with pytest.raises(JobCancelled):
             bucket.upload(

@@ -13,7 +13,7 @@ import urllib3
 
 from tests.support.raw_server import Conversation, conversing, repeating, saying, silent
 from tests.support.tls import trusting
-from worker_comfyui.hosts import connections
+from worker_comfyui.hosts import connections, sockets
 from worker_comfyui.hosts.public import NotPublic
 from worker_comfyui.stop import JobCancelled, Stop
 
@@ -30,7 +30,7 @@ def soon(seconds: float = 0.3) -> Stop:
 
 def get(url: str, stop: Stop, **options: Any) -> bytes:
     """Get a URL as the worker does."""
-    with connections.bounded(stop, **options), connections.pool(allow_private=True) as http:
+    with sockets.bounded(stop, **options), connections.pool(allow_private=True) as http:
         answer = http.request("GET", url, redirect=False, retries=False, preload_content=False)
         try:
             return b"".join(answer.stream(65536, decode_content=False))
@@ -105,7 +105,7 @@ def test_an_answer_under_tls_is_read_through_pauses(tls_server: socket.socket) -
         with client:
             client.recv(65536)
             for piece in (OK, b"Content-Length: 40000\r\n\r\n", b"x" * 20000, b"x" * 20000):
-                time.sleep(3 * connections.TICK_S)
+                time.sleep(3 * sockets.TICK_S)
                 client.sendall(piece)
 
     thread = threading.Thread(target=talk)
@@ -154,17 +154,29 @@ def test_an_upload_under_tls_that_is_taken_slowly_arrives_whole(
     thread.start()
     try:
         url = f"https://localhost:{tls_server.getsockname()[1]}/"
-        with connections.bounded(soon(60)), connections.pool(allow_private=True) as http:
+        with sockets.bounded(soon(60)), connections.pool(allow_private=True) as http:
             assert http.request("PUT", url, body=data, retries=False).status == 200
     finally:
         thread.join()
     assert bytes(received).partition(b"\r\n\r\n")[2] == data
 
 
+def test_a_session_of_requests_ends_with_the_job_as_well() -> None:
+    with (
+        conversing(repeating(b"x", 0.02, first=OK + b"\r\n")) as server,
+        sockets.bounded(soon()),
+        connections.session() as session,
+    ):
+        started = time.monotonic()
+        with session.get(server.url, stream=True) as answer, pytest.raises(Late):
+            answer.raw.read()
+        assert time.monotonic() - started < 1.5
+
+
 def test_an_upload_that_nobody_reads_ends_as_well() -> None:
     with (
         conversing(silent) as server,
-        connections.bounded(soon()),
+        sockets.bounded(soon()),
         connections.pool(allow_private=True) as http,
         pytest.raises(Late),
     ):
@@ -229,6 +241,15 @@ def test_a_chunk_of_a_negative_size_is_not_read_as_all_that_comes() -> None:
         with pytest.raises(connections.FAILURES):
             get(server.url, soon(5))
         assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("header", [b"Content-Length: 3, 5", b"Connection: close\r\nX"])
+def test_an_answer_that_makes_no_sense_leaves_no_socket_open(header: bytes) -> None:
+    before = open_sockets()
+    said = OK + header + b"\r\nConnection: close\r\n\r\nabc"
+    with conversing(saying(said)) as server, suppress(*connections.FAILURES):
+        get(server.url, soon(5))
+    assert open_sockets() == before
 
 
 def test_the_bound_on_what_comes_in_is_for_one_block_alone() -> None:

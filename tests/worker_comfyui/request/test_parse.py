@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from worker_comfyui.config import Secret
 from worker_comfyui.errors import InvalidRequest, InvalidWorkflow, JobError
-from worker_comfyui.job import InputFile, Job, OutputOptions, S3Config
+from worker_comfyui.job import InputFile, Job, OutputOptions, S3Config, UploadTargets
 from worker_comfyui.request.parse import MAX_NESTING, parse
 from worker_comfyui.request.problems import MAX_DETAILS
 
@@ -172,6 +172,28 @@ def test_a_plain_name_is_kept_as_it_is(name: str) -> None:
 def test_a_format_is_understood_in_any_spelling(word: str) -> None:
     job = parse({"id": "1", "input": {"workflow": WORKFLOW, "output": {"format": word}}})
     assert job.output.format == "jpeg"
+
+
+def test_addresses_for_uploads_are_told_by_kind_and_by_name() -> None:
+    upload = {
+        "videos": "https://host.test/1?sig=a/",
+        "images": ["https://host.test/2", "https://host.test/3"],
+        "sub/cat.png": "https://host.test/4",
+    }
+    job = parse({"id": "1", "input": {"workflow": WORKFLOW, "output": {"upload": upload}}})
+    assert job.output.upload == UploadTargets(
+        by_name={"sub/cat.png": "https://host.test/4"},
+        by_kind={
+            "videos": ("https://host.test/1?sig=a/",),
+            "images": ("https://host.test/2", "https://host.test/3"),
+        },
+    )
+    assert [path for path, _ in job.output.upload.places()] == [
+        "output.upload.sub/cat.png",
+        "output.upload.videos[0]",
+        "output.upload.images[0]",
+        "output.upload.images[1]",
+    ]
 
 
 # Bad requests
@@ -358,6 +380,14 @@ def test_a_deadline_that_is_no_number_of_seconds_is_refused(seconds: Any) -> Non
         ({"quality": 9.5}, "output.quality"),
         ({"metadata": "no"}, "output.metadata"),
         ({"fromat": "png"}, "output.fromat"),
+        ({"upload": "https://host/x"}, "output.upload"),
+        ({"upload": {"images": "ftp://host/x"}}, "output.upload.images"),
+        ({"upload": {"images": ["https://host/x", None]}}, "output.upload.images"),
+        ({"upload": {"images": ["https://host/x"] * 101}}, "output.upload.images"),
+        ({"upload": {"cat.png": ["https://host/x"]}}, "output.upload.cat.png"),
+        ({"upload": {"cat.png": "https://me:secret@host/x"}}, "output.upload.cat.png"),
+        ({"upload": {"cat.png": "https://host/" + "x" * 9000}}, "output.upload.cat.png"),
+        ({"upload": {str(i): "https://host/x" for i in range(101)}}, "output.upload"),
     ],
 )
 def test_a_wrong_output_option_is_refused_with_its_path(output: Any, path: str) -> None:
@@ -447,7 +477,7 @@ def test_a_node_may_be_called_like_something_else() -> None:
 
 
 def test_extra_data_is_passed_on_but_what_the_worker_owns() -> None:
-    graph = {"nodes": []}
+    graph: dict[str, Any] = {"nodes": []}
     sent = {
         "extra_pnginfo": {"workflow": graph},
         "client_id": "x",
