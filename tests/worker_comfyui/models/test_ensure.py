@@ -285,7 +285,8 @@ def test_a_refusal_names_the_node_and_says_what_to_do(hub: Hub, start: Callable[
 def test_a_hub_that_is_away_is_an_error_that_can_be_tried_again(
     hub: Hub, start: Callable[..., Kit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(Means.__init__.__kwdefaults__, "pauses_s", (0.01,))
+    defaults = Means.__init__.__kwdefaults__ or {}
+    monkeypatch.setitem(defaults, "pauses_s", (0.01,))
     kit = start(hf_endpoint="http://127.0.0.1:1")
     del hub
     with pytest.raises(ModelUnavailable) as caught:
