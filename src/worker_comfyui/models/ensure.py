@@ -78,7 +78,9 @@ class Ensured:
 def is_needed(workflow: Mapping[str, Any], catalogue: Catalogue) -> bool:
     """Tell whether there is anything to look at: a URL, or names and a catalogue. Costs nothing."""
     found = loaders.named(workflow)
-    return any(named.is_url for named in found) or bool(found and len(catalogue))
+    if any(named.is_url for named in found):
+        return True
+    return bool(len(catalogue) and (found or loaders.embeddings(workflow)))
 
 
 def ensure(
@@ -106,7 +108,9 @@ def ensure(
     look = Look(comfy, catalogue, shared.policy, caller.tick)
     result = Ensured(workflow=workflow, use=shared.store.use())
     try:
-        wishes = [wish for named in loaders.named(workflow) if (wish := look.wish(named))]
+        found = [look.wish(named) for named in loaders.named(workflow)]
+        found += [look.embedding(named) for named in loaders.embeddings(workflow)]
+        wishes = [wish for wish in found if wish]
         result.missing = look.missing
         kept = _Fetching(shared, comfy, result, caller).all(wishes)
         result.workflow = _with_names(workflow, wishes, kept)
@@ -144,7 +148,8 @@ class _Fetching:
     def _one(self, wish: Wish) -> Kept:
         try:
             kept = self._first(wish)
-            self._show(wish.named, kept)
+            if not wish.in_text:
+                self._show(wish.named, kept)
         except OSError as error:
             self._over.set()
             raise ModelUnavailable(
@@ -216,7 +221,7 @@ def _with_names(
     changed = dict(workflow)
     for wish in wishes:
         node_id, name = wish.named.node_id, kept[wish.entries].name
-        if name != wish.named.value:
+        if name != wish.named.value and not wish.in_text:
             node = changed[node_id]
             changed[node_id] = {**node, "inputs": {**node["inputs"], wish.named.input: name}}
     return changed
