@@ -5,6 +5,7 @@ workflow ─ named ─ missing? ─ catalogue ─ store ─ the same workflow, w
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,8 @@ from worker_comfyui.models.transfer.errors import Ended, TransferError
 from worker_comfyui.models.transfer.progress import Progress
 from worker_comfyui.models.transfer.terms import Caller
 from worker_comfyui.models.uses import Use
+
+log = logging.getLogger(__name__)
 
 FILES_AT_ONCE = 2
 """Each is read by several connections; more at once would only share them."""
@@ -108,7 +111,9 @@ def ensure(
     look = Look(comfy, catalogue, shared.policy, caller.tick)
     result = Ensured(workflow=workflow, use=shared.store.use())
     try:
-        found = [look.wish(named) for named in loaders.named(workflow)]
+        models = loaders.named(workflow)
+        _keep(models, shared.store, result.use)
+        found = [look.wish(named) for named in models]
         found += [look.embedding(named) for named in loaders.embeddings(workflow)]
         wishes = [wish for wish in found if wish]
         result.missing = look.missing
@@ -120,6 +125,17 @@ def ensure(
         result.close()
         raise
     return result
+
+
+def _keep(models: Sequence[Named], store: Store, use: Use | None) -> None:
+    """See that none of the store's models is deleted which the workflow names, before looking."""
+    try:
+        for named in models:
+            if use and not named.is_url:
+                folder = loaders.FOLDERS.get(named.class_type, {}).get(named.input)
+                store.keep(named.value, folder, use)
+    except OSError as error:
+        log.warning("the store of models cannot be written: %s", error)
 
 
 class _Fetching:

@@ -166,6 +166,22 @@ def test_what_is_there_costs_one_question(hub: Hub, start: Callable[..., Kit]) -
     assert not kit.models.is_needed({"1": {"class_type": "EmptyImage", "inputs": {}}}, [entry()])
 
 
+def test_a_fetched_model_that_a_job_names_is_in_use_until_its_end(
+    hub: Hub, start: Callable[..., Kit]
+) -> None:
+    hub.add("a/b/m.safetensors", SMALL)
+    hub.add("a/b/n.safetensors", safetensors(100_000, seed=1))
+    kit = start(model_cache_gb=0.00015)
+    kit.ensure(load("m.safetensors"), [entry()]).close()
+    assert kit.models.is_needed(load("m.safetensors"))
+    with kit.ensure(load("m.safetensors")):
+        with pytest.raises(ModelRefused, match=r"MODEL_CACHE_GB"):
+            kit.ensure(load("n.safetensors"), [entry("n.safetensors")])
+        assert kit.listed("checkpoints") == ["m.safetensors"]
+    kit.ensure(load("n.safetensors"), [entry("n.safetensors")]).close()
+    assert kit.listed("checkpoints") == ["n.safetensors"]
+
+
 def test_a_url_stands_in_a_loader_s_input(hub: Hub, start: Callable[..., Kit]) -> None:
     hub.add("a/b/deep/m.safetensors", SMALL)
     kit = start()
