@@ -184,9 +184,9 @@ class Downloads:
 
     def _require_room(self, items: Sequence[Item]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        there = [self._folder / item.destination for item in items]
-        staged = (self._folder / STAGING).rglob("*")
-        missing = sum(item.size or 0 for item in items) - sum(map(_on_disk, [*there, *staged]))
+        there = sum(_size(self._folder / item.destination) for item in items)
+        staged = sum(_on_disk(path) for path in (self._folder / STAGING).rglob("*"))
+        missing = sum(item.size or 0 for item in items) - there - staged
         free = shutil.disk_usage(self._folder).free
         if missing > free:
             raise Shortage(
@@ -237,11 +237,17 @@ def _is_right(path: Path, item: Item) -> bool:
     return not item.sha256 or sha256(path) == item.sha256
 
 
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
 def _on_disk(path: Path) -> int:
+    """Count what an unfinished file takes: it has holes where its pieces are missing."""
     try:
-        return path.stat().st_blocks * 512 if path.is_file() else 0
+        status = path.stat()
     except OSError:  # it was just moved to its place
         return 0
+    return status.st_blocks * 512 if path.is_file() else 0
 
 
 def remove_staging(folder: Path) -> None:

@@ -5,6 +5,7 @@ workflow ─ named ─ missing? ─ catalogue ─ store ─ the same workflow, w
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,8 @@ from worker_comfyui.models.transfer.errors import Ended, TransferError
 from worker_comfyui.models.transfer.progress import Progress
 from worker_comfyui.models.transfer.terms import Caller
 from worker_comfyui.models.uses import Use
+
+log = logging.getLogger(__name__)
 
 FILES_AT_ONCE = 2
 """Each is read by several connections; more at once would only share them."""
@@ -78,7 +81,9 @@ class Ensured:
 def is_needed(workflow: Mapping[str, Any], catalogue: Catalogue) -> bool:
     """Tell whether there is anything to look at: a URL, or names and a catalogue. Costs nothing."""
     found = loaders.named(workflow)
-    return any(named.is_url for named in found) or bool(found and len(catalogue))
+    if any(named.is_url for named in found):
+        return True
+    return bool(len(catalogue) and (found or loaders.embeddings(workflow)))
 
 
 def ensure(
@@ -106,7 +111,11 @@ def ensure(
     look = Look(comfy, catalogue, shared.policy, caller.tick)
     result = Ensured(workflow=workflow, use=shared.store.use())
     try:
-        wishes = [wish for named in loaders.named(workflow) if (wish := look.wish(named))]
+        models = loaders.named(workflow)
+        _keep(models, shared.store, result.use)
+        found = [look.wish(named) for named in models]
+        found += [look.embedding(named) for named in loaders.embeddings(workflow)]
+        wishes = [wish for wish in found if wish]
         result.missing = look.missing
         kept = _Fetching(shared, comfy, result, caller).all(wishes)
         result.workflow = _with_names(workflow, wishes, kept)
@@ -116,6 +125,17 @@ def ensure(
         result.close()
         raise
     return result
+
+
+def _keep(models: Sequence[Named], store: Store, use: Use | None) -> None:
+    """See that none of the store's models is deleted which the workflow names, before looking."""
+    try:
+        for named in models:
+            if use and not named.is_url:
+                folder = loaders.FOLDERS.get(named.class_type, {}).get(named.input)
+                store.keep(named.value, folder, use)
+    except OSError as error:
+        log.warning("the store of models cannot be written: %s", error)
 
 
 class _Fetching:
@@ -144,7 +164,8 @@ class _Fetching:
     def _one(self, wish: Wish) -> Kept:
         try:
             kept = self._first(wish)
-            self._show(wish.named, kept)
+            if not wish.in_text:
+                self._show(wish.named, kept)
         except OSError as error:
             self._over.set()
             raise ModelUnavailable(
@@ -216,7 +237,7 @@ def _with_names(
     changed = dict(workflow)
     for wish in wishes:
         node_id, name = wish.named.node_id, kept[wish.entries].name
-        if name != wish.named.value:
+        if name != wish.named.value and not wish.in_text:
             node = changed[node_id]
             changed[node_id] = {**node, "inputs": {**node["inputs"], wish.named.input: name}}
     return changed

@@ -90,6 +90,10 @@ class Index:
         except OSError:
             return 0.0
 
+    def folders(self) -> list[str]:
+        """List the kinds of models that there are records of."""
+        return sorted(path.name for path in self._folder.glob("*"))
+
     def all(self) -> Iterator[Record]:
         """Yield every record."""
         for path in sorted(self._folder.rglob(f"*{ENDING}")):

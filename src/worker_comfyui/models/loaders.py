@@ -16,6 +16,9 @@ from worker_comfyui.models.transfer.content import MODELS
 from worker_comfyui.models.transfer.sources import is_source
 
 MAX_FOUND = 500
+EMBEDDINGS = "embeddings"
+EMBEDDING_MARK = "embedding:"
+_EMBEDDING = re.compile(r"embedding:([^\s,:()\[\]]{1,200})")
 
 _CLIP = {f"clip_name{number}": "text_encoders" for number in ("", 1, 2, 3, 4)}
 _LORA = {"lora_name": "loras"}
@@ -107,6 +110,21 @@ def _named(workflow: Mapping[str, Any]) -> Iterator[Named]:
         for name, value in inputs.items():
             if isinstance(value, str) and is_model(value, class_type, name):
                 yield Named(node_id, class_type, name, value)
+
+
+def embeddings(workflow: Mapping[str, Any]) -> list[Named]:
+    """List the embeddings that texts of a workflow name, as `embedding:NAME` in a prompt.
+
+    Source: ComfyUI comfy/sd1_clip.py; a missing one is only a warning in its log.
+    """
+    found: dict[str, Named] = {}
+    for node_id, node in workflow.items():
+        inputs, class_type = node.get("inputs"), node.get("class_type")
+        for name, value in inputs.items() if isinstance(inputs, Mapping) else ():
+            if isinstance(value, str) and EMBEDDING_MARK in value:
+                for match in _EMBEDDING.finditer(value):
+                    found.setdefault(match[1], Named(node_id, str(class_type), name, match[1]))
+    return list(found.values())[:MAX_FOUND]
 
 
 def is_model(value: str, class_type: str, name: str) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import Any, Protocol
 
 from worker_comfyui.errors import Detail, JobError, ModelRefused, ModelUnavailable, sentence
 from worker_comfyui.models import loaders
 from worker_comfyui.models.catalogue import Catalogue, Entry, Origin, line_to_add, name_fault
-from worker_comfyui.models.loaders import Named
+from worker_comfyui.models.loaders import EMBEDDINGS, Named
 from worker_comfyui.models.policy import Policy
 from worker_comfyui.models.transfer.errors import Refused, TransferError
 from worker_comfyui.models.transfer.fetch import ask
@@ -36,6 +37,8 @@ class Wish:
 
     named: Named
     entries: tuple[Entry, ...]
+    in_text: bool = False
+    """Whether a text names it: then nothing is put in the value's place."""
 
 
 class Look:
@@ -63,6 +66,15 @@ class Look:
         if listed is None:  # no choice among files: a node that takes URLs by itself
             return None
         return Wish(named, (self._by_url(named, listed),))
+
+    def embedding(self, named: Named) -> Wish | None:
+        """Return what is to be fetched for an embedding that a text names."""
+        listed = self._comfy.models(EMBEDDINGS)
+        if any(named.value in {name, str(PurePosixPath(name).with_suffix(""))} for name in listed):
+            return None
+        known = [entry for entry in self._catalogue if entry.folder == EMBEDDINGS]
+        fitting = [e for e in known if named.value in {e.name, PurePosixPath(e.name).stem}]
+        return Wish(named, tuple(fitting), in_text=True) if fitting else None
 
     def _by_name(self, named: Named, listed: Sequence[str] | None) -> Wish | None:
         if listed is None or named.value in listed:

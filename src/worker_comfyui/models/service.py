@@ -56,8 +56,15 @@ class Models:
         self._own_models = own_models
 
     def is_needed(self, workflow: Mapping[str, Any], entries: Iterable[Entry] = ()) -> bool:
-        """Tell whether `ensure` would have anything to look at. Asks nobody."""
-        return ensure.is_needed(workflow, self._catalogue.having(entries))
+        """Tell whether `ensure` would have anything to look at. Asks nobody.
+
+        Where there is a store, every model that is named may be one of its own, which is then in
+        use.
+        """
+        if ensure.is_needed(workflow, self._catalogue.having(entries)):
+            return True
+        has_store = fetched.are_wanted(self._settings) and self._store.location.models.is_dir()
+        return has_store and bool(loaders.named(workflow))
 
     def ensure(
         self,

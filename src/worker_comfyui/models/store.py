@@ -92,6 +92,22 @@ class Store:
         """Begin to use models: none of them is deleted before it is closed."""
         return Use(self._uses, beat_s=self._workshop.beat_s)
 
+    def keep(self, name: str, folder: str | None, use: Use) -> None:
+        """Note that a job uses a model by its name, if it is one of the store's.
+
+        Args:
+            name: Its name in ComfyUI.
+            folder: Its kind; None: any that has such a name.
+            use: Is told of it.
+
+        Raises:
+            OSError: the store cannot be written.
+        """
+        for kind in [folder] if folder else self.index.folders():
+            if record := self._record(kind, name):
+                use.add(record.title)
+                self.index.touch(record)
+
     def path(self, record: Record) -> Path:
         """Return where a model lies."""
         return self.location.models / record.folder / record.name

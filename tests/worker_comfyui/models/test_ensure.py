@@ -166,6 +166,22 @@ def test_what_is_there_costs_one_question(hub: Hub, start: Callable[..., Kit]) -
     assert not kit.models.is_needed({"1": {"class_type": "EmptyImage", "inputs": {}}}, [entry()])
 
 
+def test_a_fetched_model_that_a_job_names_is_in_use_until_its_end(
+    hub: Hub, start: Callable[..., Kit]
+) -> None:
+    hub.add("a/b/m.safetensors", SMALL)
+    hub.add("a/b/n.safetensors", safetensors(100_000, seed=1))
+    kit = start(model_cache_gb=0.00015)
+    kit.ensure(load("m.safetensors"), [entry()]).close()
+    assert kit.models.is_needed(load("m.safetensors"))
+    with kit.ensure(load("m.safetensors")):
+        with pytest.raises(ModelRefused, match=r"MODEL_CACHE_GB"):
+            kit.ensure(load("n.safetensors"), [entry("n.safetensors")])
+        assert kit.listed("checkpoints") == ["m.safetensors"]
+    kit.ensure(load("n.safetensors"), [entry("n.safetensors")]).close()
+    assert kit.listed("checkpoints") == ["n.safetensors"]
+
+
 def test_a_url_stands_in_a_loader_s_input(hub: Hub, start: Callable[..., Kit]) -> None:
     hub.add("a/b/deep/m.safetensors", SMALL)
     kit = start()
@@ -247,6 +263,21 @@ def test_a_kind_that_only_a_node_pack_knows_is_shown_in_comfyui_s_own_folder(
         )
 
 
+def test_an_embedding_that_a_prompt_names_is_fetched(hub: Hub, start: Callable[..., Kit]) -> None:
+    hub.add("a/b/bad-hands.safetensors", SMALL)
+    hub.add("a/b/other.safetensors", SMALL)
+    kit = start()
+    text = "ugly, (embedding:bad-hands:1.2), embedding:unknown"
+    workflow = {"1": {"class_type": "CLIPTextEncode", "inputs": {"text": text}}}
+    entries = [entry(f"{name}.safetensors", folder="embeddings") for name in ("bad-hands", "other")]
+    assert kit.models.is_needed(workflow, entries)
+    with kit.ensure(workflow, entries) as ensured:
+        assert ensured.workflow == workflow
+    assert kit.listed("embeddings") == ["bad-hands.safetensors"]
+    with kit.ensure(workflow, entries) as again:
+        assert again.fetched == []
+
+
 def test_a_url_whose_kind_cannot_be_told_asks_for_the_folder(start: Callable[..., Kit]) -> None:
     kit = start()
     workflow = {"1": {"class_type": "OwnKindLoader", "inputs": {"model": "hf://a/b/m.safetensors"}}}
@@ -285,7 +316,8 @@ def test_a_refusal_names_the_node_and_says_what_to_do(hub: Hub, start: Callable[
 def test_a_hub_that_is_away_is_an_error_that_can_be_tried_again(
     hub: Hub, start: Callable[..., Kit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(Means.__init__.__kwdefaults__ or {}, "pauses_s", (0.01,))
+    defaults = Means.__init__.__kwdefaults__ or {}
+    monkeypatch.setitem(defaults, "pauses_s", (0.01,))
     kit = start(hf_endpoint="http://127.0.0.1:1")
     del hub
     with pytest.raises(ModelUnavailable) as caught:
@@ -312,6 +344,14 @@ def test_a_redirect_to_a_private_address_is_refused(hub: Hub, start: Callable[..
         kit.ensure(load("m.safetensors"), [entry()])
 
 
+def wait_for_no_threads() -> None:
+    """See that none goes on by itself: one may just write its last piece."""
+    deadline = time.monotonic() + 10
+    while any(thread.name.startswith("model") for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize("why", [JobCancelled, TimedOut])
 def test_a_cancel_or_a_deadline_ends_it_at_once_and_keeps_what_came(
     hub: Hub, start: Callable[..., Kit], why: type[Exception]
@@ -335,8 +375,8 @@ def test_a_cancel_or_a_deadline_ends_it_at_once_and_keeps_what_came(
 
     with pytest.raises(why):
         kit.ensure(load("m.safetensors"), [entry()], tick)
-    assert time.monotonic() - began[0] < 1.5
-    assert not [t for t in threading.enumerate() if t.name.startswith("model")]
+    assert time.monotonic() - began[0] < 3  # at once, as far as a busy machine lets it
+    wait_for_no_threads()
     assert kit.listed("checkpoints") == []
     assert any(said.startswith("fetching m.safetensors, ") for said in kit.said)
     assert any(said.endswith(" MB/s") for said in kit.said)

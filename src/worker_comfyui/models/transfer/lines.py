@@ -21,7 +21,8 @@ T = TypeVar("T")
 CONNECT_TIMEOUT_S = 10.0
 STALL_S = 30.0
 """A connection that gave less than one slice in this time is made anew: some freeze for ever."""
-SLICE_BYTES = 1 << 19
+SLICE_BYTES = 1 << 17
+"""Small enough that many connections over a slow line are not taken for frozen."""
 USER_AGENT = "worker-comfyui"
 _LOOK_S = 0.05
 _SAFETY_S = 300.0
