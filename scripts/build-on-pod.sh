@@ -175,10 +175,11 @@ main() {
   fi
   bake --set "$MODEL_TYPE.output=$output" --set "$MODEL_TYPE.tags=$IMAGE_TAG" "${attestations[@]}" "$MODEL_TYPE" || explain
 
+  # It is pushed: that its size cannot be read is no failure any more.
   local size
-  size=$(gigabytes "$IMAGE_TAG")
+  size="$(gigabytes "$IMAGE_TAG" 2>/dev/null) GB to download, " || size=""
   [[ ${KEEP_CACHE:-} == true || -n ${BUILDER:-} ]] || docker buildx rm "$builder" >/dev/null 2>&1 || true
-  say "Pushed $IMAGE_TAG: $size GB to download, $(((SECONDS - start) / 60)) min."
+  say "Pushed $IMAGE_TAG: $size$(((SECONDS - start) / 60)) min."
   say "Next: make an endpoint with this image (docs/deployment.md), and delete this server."
 }
 
