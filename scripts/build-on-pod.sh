@@ -117,7 +117,7 @@ explain() {
     fail "the registry refused the push, as said above: may $DOCKERHUB_USERNAME write to $IMAGE_TAG, and does the repository exist?"
   elif grep -q 'no space left on device' "$log"; then
     fail "the disk is full"
-  elif grep -qE ' (429|500|502|503|504)\b|[Tt]imeout|timed out|connection (reset|refused)|unexpected EOF|no such host|TLS handshake' "$log"; then
+  elif grep -qE ' (429|500|502|503|504)\b|[Tt]imeout|timed out|deadline exceeded|connection (reset|refused)|unexpected EOF|no such host|TLS handshake' "$log"; then
     fail "the build or the push failed, as said above, for a reason that may pass. Run this again: it goes on where it stopped"
   fi
   fail "the build failed, as said above; run this again once that is corrected"
