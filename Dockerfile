@@ -197,6 +197,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 FROM python AS stand-in
 COPY --link --from=stand-in-packages /opt/worker /opt/worker
 COPY --link --from=worker /files /
+ENV SERVE_API_LOCALLY=true
 WORKDIR /worker
 EXPOSE 8000
 ENTRYPOINT ["tini", "--"]

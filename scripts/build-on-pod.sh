@@ -99,7 +99,10 @@ check_space() {
   local root free needed
   root=$(docker info --format '{{.DockerRootDir}}')
   needed=$(($1 * 3 / 1000000000 + 15))
-  free=$(($(df -Pk "$root" | awk 'NR == 2 { print $4 }') * 1024 / 1000000000))
+  if ! free=$(df -Pk "$root" 2>/dev/null | awk 'NR == 2 { printf "%d", $4 * 1024 / 1e9 }') || [[ -z $free ]]; then
+    say "Disk: about $needed GB needed; the Docker daemon's disk cannot be seen from here"
+    return
+  fi
   ((free >= needed)) || fail "$MODEL_TYPE needs about $needed GB in $root, and $free GB are free"
   say "Disk: about $needed GB needed, $free GB free in $root"
 }
@@ -114,7 +117,7 @@ explain() {
     fail "the registry refused the push, as said above: may $DOCKERHUB_USERNAME write to $IMAGE_TAG, and does the repository exist?"
   elif grep -q 'no space left on device' "$log"; then
     fail "the disk is full"
-  elif grep -qE ' (429|500|502|503|504)\b|[Tt]imeout|timed out|connection (reset|refused)|unexpected EOF|no such host|TLS handshake' "$log"; then
+  elif grep -qE ' (429|500|502|503|504)\b|[Tt]imeout|timed out|deadline exceeded|connection (reset|refused)|unexpected EOF|no such host|TLS handshake' "$log"; then
     fail "the build or the push failed, as said above, for a reason that may pass. Run this again: it goes on where it stopped"
   fi
   fail "the build failed, as said above; run this again once that is corrected"
@@ -172,10 +175,11 @@ main() {
   fi
   bake --set "$MODEL_TYPE.output=$output" --set "$MODEL_TYPE.tags=$IMAGE_TAG" "${attestations[@]}" "$MODEL_TYPE" || explain
 
+  # It is pushed: that its size cannot be read is no failure any more.
   local size
-  size=$(gigabytes "$IMAGE_TAG")
+  size="$(gigabytes "$IMAGE_TAG" 2>/dev/null) GB to download, " || size=""
   [[ ${KEEP_CACHE:-} == true || -n ${BUILDER:-} ]] || docker buildx rm "$builder" >/dev/null 2>&1 || true
-  say "Pushed $IMAGE_TAG: $size GB to download, $(((SECONDS - start) / 60)) min."
+  say "Pushed $IMAGE_TAG: $size$(((SECONDS - start) / 60)) min."
   say "Next: make an endpoint with this image (docs/deployment.md), and delete this server."
 }
 

@@ -231,6 +231,13 @@ def test_every_document_names_the_address_that_the_script_clones() -> None:
             assert name in url or name == "runpod-workers/worker-comfyui", f"{path.name}: {name}"
 
 
+def test_a_daemon_whose_disk_cannot_be_seen_is_used_all_the_same(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "bin" / "df").write_text("#!/bin/sh\nexit 1\n")
+    result = run()
+    assert result.returncode == 0, result.stderr
+    assert "Disk: about 15 GB needed; the Docker daemon's disk cannot be seen" in result.stderr
+
+
 def test_too_little_disk_is_said_before_anything_is_built(
     run: Run, calls: Path, tmp_path: Path
 ) -> None:
