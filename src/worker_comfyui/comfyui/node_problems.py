@@ -6,13 +6,14 @@ test_resources/comfyui/transcripts/prompt_refused.json and partly_valid.json.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Container, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import islice
 from typing import Any
 
+from worker_comfyui.comfyui.file_problems import group_of, not_sent
+from worker_comfyui.comfyui.node_classes import choices_of, inputs_of, limits_of, type_of
+from worker_comfyui.comfyui.suggestions import cut, likely, listed
 from worker_comfyui.errors import Detail
 from worker_comfyui.job import Workflow, is_link
 
@@ -77,46 +78,32 @@ def _problem(
     if received is not None:
         detail["received"] = _cut_value(received)
     config = info.get("input_config") or _input_config(class_type, name, context.node_class)
-    if problem.get("type") in {"value_not_in_list", "custom_validation_failed"}:
-        group = _upload_group(config)
-        if group and isinstance(received, str) and received not in context.sent:
-            return detail | _not_sent(received, group, context.sent)
+    may_be_file = problem.get("type") in {"value_not_in_list", "custom_validation_failed"}
+    if may_be_file and isinstance(received, str) and received not in context.sent:
+        group = group_of(config, received)
+        if group:
+            return detail | not_sent(received, group, context.sent)
     return detail | _reason(problem, info, config, detail.get("received"))
-
-
-def _upload_group(config: Any) -> str | None:
-    """Name the field of the request whose files this input takes; None: it takes no such file."""
-    limits = _limits(config)
-    flags = [key for key, value in limits.items() if key.endswith("_upload") and value]
-    if not flags or limits.get("image_folder", "input") != "input":
-        return None
-    return "images" if "image_upload" in flags else "files"
-
-
-def _not_sent(received: str, group: str, sent: Collection[str]) -> Detail:
-    message = f"there is no input file {cut(received)!r}: send it in `{group}` under this name"
-    close = difflib.get_close_matches(cut(received), sent, n=1, cutoff=0.5)
-    if close:
-        message += f"; did you mean {cut(close[0])!r}, which was sent?"
-        return {"did_you_mean": cut(close[0]), "message": message}
-    if sent:
-        message += f"; sent were {_listed(sent)}"
-    return {"message": message}
 
 
 def _reason(  # noqa: PLR0911  # one return a kind
     problem: dict[str, Any], info: dict[str, Any], config: Any, received: Any
 ) -> Detail:
     """Say what is wrong with an input, and what it takes."""
-    wanted = _type_name(config)
+    wanted = cut(type_of(config) or "") or None
     takes = wanted or "another type"
     match problem.get("type"):
         case "value_not_in_list":
-            return _not_in_list(str(received), _options(config))
-        case "required_input_missing" if wanted:
+            return _not_in_list(received, choices_of(config))
+        case "required_input_missing" if wanted and wanted != "COMBO":
             return {"allowed": wanted, "message": f"is required, but missing: it takes {wanted}"}
         case "required_input_missing":
-            return {"message": "is required, but missing"}
+            names = [cut(str(choice)) for choice in choices_of(config) or ()]
+            if not names:
+                return {"message": "is required, but missing"}
+            allowed = names[:MAX_OPTIONS]
+            message = f"is required, but missing: it takes one of {listed(names, MAX_OPTIONS)}"
+            return {"allowed": allowed, "message": message}
         case "return_type_mismatch":
             given = cut(str(info.get("received_type")))
             message = f"is linked to an output of type {given}, but takes {takes}"
@@ -142,63 +129,43 @@ def _said(problem: dict[str, Any]) -> str:
 
 def _input_config(class_type: str, name: str, node_class: NodeClass) -> Any:
     """Look up what an input takes; ComfyUI leaves it out of some answers, long lists for one."""
-    inputs = (node_class(class_type) or {}).get("input") or {}
-    return {**inputs.get("optional", {}), **inputs.get("required", {})}.get(name)
+    return dict(inputs_of(node_class(class_type) or {})).get(name)
 
 
-def _type_name(config: Any) -> str | None:
-    """Name the type that an input takes; a list of choices has none."""
-    first = config[0] if isinstance(config, (list, tuple)) and config else None
-    return cut(first) if isinstance(first, str) else None
-
-
-def _options(config: Any) -> list[str] | None:
-    """List what a choice allows, in either of ComfyUI's two shapes."""
-    if not isinstance(config, (list, tuple)) or not config:
-        return None
-    first = config[0]
-    if first == "COMBO":
-        first = _limits(config).get("options")
-    return [cut(str(option)) for option in first] if isinstance(first, (list, tuple)) else None
-
-
-def _limits(config: Any) -> dict[str, Any]:
-    limits = config[1] if isinstance(config, (list, tuple)) and len(config) > 1 else {}
-    return limits if isinstance(limits, dict) else {}
-
-
-def _not_in_list(received: str, options: list[str] | None) -> Detail:
-    message = f"is {received!r}, which is not among the choices"
-    if options is None:
+def _not_in_list(received: Any, choices: list[Any] | None) -> Detail:
+    message = f"is {_shown(received)}, which is not among the choices"
+    if choices is None:
         return {"message": message}
-    if not options:
+    if not choices:
         return {
             "allowed": [],
             "message": f"{message}: there are none, so the models of this kind are missing "
             "from the image and the network volume",
         }
-    close = difflib.get_close_matches(received, options, n=1, cutoff=0.5)
-    detail: Detail = {"allowed": options[:MAX_OPTIONS]}
-    if len(options) > MAX_OPTIONS:
-        detail["allowed_count"] = len(options)
-    if close:
-        detail["did_you_mean"] = close[0]
-        message += f"; did you mean {close[0]!r}?"
+    names = [cut(str(choice)) for choice in choices]
+    detail: Detail = {"allowed": names[:MAX_OPTIONS]}
+    if len(names) > MAX_OPTIONS:
+        detail["allowed_count"] = len(names)
+    same = [choice for choice in choices if str(choice) == str(received)]
+    close = likely(str(received), names)
+    if same:
+        kind = "a number" if isinstance(same[0], int | float) else f"a {type(same[0]).__name__}"
+        message = f"is the text {_shown(received)}, but {kind} is meant: {same[0]}, without quotes"
+    elif close:
+        detail["did_you_mean"] = close
+        message += f"; did you mean {close!r}?"
     else:
-        message += f": {_listed(options)}"
+        message += f": {listed(names, MAX_OPTIONS)}"
     detail["message"] = message
     return detail
 
 
-def _listed(names: Collection[str]) -> str:
-    """Name the first few, and count the rest."""
-    shown = ", ".join(repr(cut(name)) for name in islice(names, MAX_OPTIONS))
-    rest = len(names) - MAX_OPTIONS
-    return f"{shown} and {rest} more" if rest > 0 else shown
+def _shown(value: Any) -> str:
+    return repr(cut(value) if isinstance(value, str) else value)[: MAX_TEXT + 2]
 
 
 def _bounds(config: Any) -> str:
-    limits = _limits(config)
+    limits = limits_of(config)
     parts = [
         f"{word} {limits[key]}"
         for key, word in (("min", "at least"), ("max", "at most"))
@@ -233,11 +200,6 @@ def _broken_link(
                 f"which has {len(outputs)} (counted from 0)",
             }
     return None
-
-
-def cut(text: str) -> str:
-    """Shorten a caller's text for a message."""
-    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 3]}..."
 
 
 def _cut_value(value: Any) -> Any:

@@ -6,15 +6,20 @@ test_resources/comfyui/transcripts/prompt_refused.json.
 
 from __future__ import annotations
 
-import difflib
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
 
-from worker_comfyui.comfyui.node_problems import Context, cut, node_problems
+from worker_comfyui.comfyui.node_problems import Context, node_problems
+from worker_comfyui.comfyui.suggestions import LIKELY_CLASS, cut, likely
 from worker_comfyui.errors import Detail, PromptRejected, sentence
 from worker_comfyui.job import Workflow, is_link
 
 MAX_DETAILS = 50
+EDITOR_ONLY = frozenset(
+    ("Note", "MarkdownNote", "Reroute", "PrimitiveNode", "SetNode", "GetNode", "Reroute (rgthree)")
+)
+"""Nodes that the editor resolves before it sends anything."""
 
 
 def explain(answer: dict[str, Any], context: Context) -> PromptRejected:
@@ -28,8 +33,11 @@ def explain(answer: dict[str, Any], context: Context) -> PromptRejected:
         *loops,
         *node_problems(answer.get("node_errors"), context, told=told),
     ]
-    if not details:
-        details = [{"message": _general(error)}]
+    return rejected(details or [{"message": _general(error)}])
+
+
+def rejected(details: list[Detail]) -> PromptRejected:
+    """Make the error of one or more problems."""
     message = sentence(details[0])
     if len(details) > 1:
         message += f" (and {len(details) - 1} more, see `details`)"
@@ -46,25 +54,40 @@ def _unknown_classes(error: dict[str, Any], context: Context) -> list[Detail]:
     known = dict.fromkeys(context.node_classes())
     # A class whose description fails is not in the list, but it exists.
     unlisted = (name for name in wanted if name not in known and context.node_class(name) is None)
-    missing = list(islice(unlisted, MAX_DETAILS))
     details: list[Detail] = []
-    for name in missing:
-        close = difflib.get_close_matches(cut(name), known, n=1, cutoff=0.75)
-        hint = (
-            f"; did you mean {close[0]!r}?"
-            if close
-            else ": a custom node that is not installed, or failed to load (see the worker's log)"
-        )
+    for name in islice(unlisted, MAX_DETAILS):
+        reason = _why_unknown(name, known, _only_in_comfyui(error))
         details += [
-            {
-                "node_id": cut(node_id),
-                "class_type": cut(name),
-                **({"did_you_mean": close[0]} if close else {}),
-                "message": f"the node class does not exist here{hint}",
-            }
-            for node_id in wanted[name]
+            {"node_id": cut(node_id), "class_type": cut(name), **reason} for node_id in wanted[name]
         ]
     return details
+
+
+def _only_in_comfyui(error: dict[str, Any]) -> dict[str, str]:
+    """Return what local_comfyui says of ComfyUI's own classes that it lacks, by class."""
+    info = error.get("extra_info")
+    names = info.get("only_in_comfyui") if isinstance(info, dict) else None
+    hint = str(info.get("hint")) if isinstance(info, dict) else ""
+    return {str(name): hint for name in names} if isinstance(names, list) else {}
+
+
+def _why_unknown(name: str, known: Iterable[str], only_in_comfyui: Mapping[str, str]) -> Detail:
+    if name in only_in_comfyui:
+        return {"message": cut(only_in_comfyui[name])}
+    if name in EDITOR_ONLY:
+        return {
+            "message": f"{name} exists in ComfyUI's editor only, and no API export has it: send "
+            "the editor's own file (File → Save) as `workflow`, or export it again with File → "
+            "Export (API)"
+        }
+    message = (
+        "the node class does not exist here: a custom node that is not installed, or failed to "
+        "load (see the worker's log)"
+    )
+    close = likely(name, known, at_least=LIKELY_CLASS)
+    if close is None:
+        return {"message": message}
+    return {"did_you_mean": close, "message": f"{message}; did you mean {close!r}?"}
 
 
 def _loops(error: dict[str, Any], workflow: Workflow) -> list[Detail]:

@@ -10,6 +10,7 @@ from worker_comfyui.comfyui import cache_keys, ending, outputs, rejection
 from worker_comfyui.comfyui.client import PromptRefused
 from worker_comfyui.comfyui.events import Event
 from worker_comfyui.comfyui.execution import Executed, Execution
+from worker_comfyui.comfyui.file_problems import outside
 from worker_comfyui.comfyui.outputs import Outputs
 from worker_comfyui.comfyui.pictures import Pictures
 from worker_comfyui.comfyui.tracking import Tracker
@@ -67,6 +68,8 @@ def attempt(context: JobContext, place: Place, again: Collection[str] = ()) -> A
     execution = Execution(place.link, shared.supervisor, shared.settings, context.stop)
     place.ends.callback(execution.end)
     output_nodes = place.link.classes.output_nodes(job.workflow)
+    if leading_out := outside(job.workflow, place.link.classes.get, place.contents):
+        raise rejection.rejected(leading_out)
     workflow = place.link.cache_keys.marked(
         job.workflow,
         output_nodes=output_nodes,

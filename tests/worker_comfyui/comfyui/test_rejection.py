@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from worker_comfyui.comfyui.file_problems import outside
 from worker_comfyui.comfyui.node_problems import (
     MAX_OPTIONS,
     MAX_TEXT,
@@ -17,6 +18,7 @@ from worker_comfyui.comfyui.node_problems import (
     node_problems,
 )
 from worker_comfyui.comfyui.rejection import MAX_DETAILS, explain
+from worker_comfyui.comfyui.suggestions import LIKELY_CLASS, likely
 from worker_comfyui.errors import Detail, PromptRejected
 
 RECORDED = Path(__file__).resolve().parents[3] / "test_resources" / "comfyui"
@@ -300,7 +302,8 @@ def test_the_missing_node_of_later_versions_is_named() -> None:
             "node_id": "7",
             "class_type": "KSamplr",
             "did_you_mean": "KSampler",
-            "message": "the node class does not exist here; did you mean 'KSampler'?",
+            "message": "the node class does not exist here: a custom node that is not installed, "
+            "or failed to load (see the worker's log); did you mean 'KSampler'?",
         }
     ]
 
@@ -479,3 +482,123 @@ def test_many_problems_of_one_class_ask_comfyui_once() -> None:
     }
     assert len(node_problems(errors, context({}, node_class))) == 10_000
     assert asked == ["SaveImage"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names", "meant"),
+    [
+        ("KSamplr", ["KSampler", "SaveImage"], "KSampler"),
+        ("ksampler", ["KSampler"], "KSampler"),
+        ("Image Save", ["ImageScale", "SaveImage"], None),
+        ("5", ["5"], None),
+    ],
+)
+def test_only_a_likely_class_is_suggested(wanted: str, names: list[str], meant: str | None) -> None:
+    assert likely(wanted, names, at_least=LIKELY_CLASS) == meant
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names", "meant"),
+    [
+        ("v1-5-pruned.safetensors", ["sdxl_base.safetensors"], None),
+        ("SDXL/base.safetensors", ["base.safetensors"], "base.safetensors"),
+        ("Flux1-Dev.safetensors", ["flux1_dev.safetensors"], "flux1_dev.safetensors"),
+        ("eular", ["euler", "heun"], "euler"),
+    ],
+)
+def test_a_file_is_not_suggested_for_its_ending(
+    wanted: str, names: list[str], meant: str | None
+) -> None:
+    assert likely(wanted, names) == meant
+
+
+def test_a_text_for_a_choice_of_numbers_is_told_apart() -> None:
+    detail = refused(
+        "value_not_in_list", input_name="x", input_config=[[4, 5], {}], received_value="5"
+    )
+    assert detail["message"] == "is the text '5', but a number is meant: 5, without quotes"
+    assert "did_you_mean" not in detail
+
+
+def test_a_missing_choice_lists_what_there_is() -> None:
+    detail = refused("required_input_missing", input_name="x", input_config=[["low", "high"], {}])
+    assert detail["allowed"] == ["low", "high"]
+    assert detail["message"] == "is required, but missing: it takes one of 'low', 'high'"
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "scene.glb", "voice.flac"])
+def test_a_file_that_a_custom_node_lists_is_no_missing_model(name: str) -> None:
+    detail = refused(
+        "custom_validation_failed", input_name="x", input_config=[[]], received_value=name
+    )
+    assert (
+        detail["message"] == f"there is no input file {name!r}: send it in `files` under this name"
+    )
+
+
+@pytest.mark.parametrize("value", ["https://example.com/cat.png", "data:image/png;base64,AAAA"])
+def test_an_address_in_a_loader_says_where_files_go(value: str) -> None:
+    detail = refused(
+        "custom_validation_failed",
+        input_name="image",
+        input_config=[[], {"image_upload": True}],
+        received_value=value,
+    )
+    assert '"images": [{"name": "input.png", "image": ' in detail["message"]
+
+
+def test_a_path_of_another_machine_says_where_files_go() -> None:
+    detail = refused(
+        "custom_validation_failed",
+        input_name="image",
+        input_config=[[], {"image_upload": True}],
+        received_value="C:\\Users\\me\\cat.png",
+    )
+    assert 'such as "cat.png"' in detail["message"]
+
+
+def test_a_node_of_the_editor_alone_says_where_it_comes_from() -> None:
+    workflow = {"7": {"class_type": "PrimitiveNode", "inputs": {}}}
+    error = explained({"error": {"type": "missing_node_type"}}, workflow)
+    assert "exists in ComfyUI's editor only" in error.message
+    assert "File → Export (API)" in error.message
+
+
+def test_a_class_that_the_stand_in_lacks_names_a_real_comfyui() -> None:
+    workflow = {"7": {"class_type": "CoreLoader", "inputs": {}}}
+    info = {"only_in_comfyui": ["CoreLoader"], "hint": "name one with COMFYUI_PATH"}
+    error = explained({"error": {"type": "invalid_prompt", "extra_info": info}}, workflow)
+    assert error.details[0]["message"] == "name one with COMFYUI_PATH"
+    assert "custom node" not in error.message
+
+
+LOADERS: dict[str, Any] = {
+    "LoadImage": {"input": {"required": {"image": [["a.png"], {"image_upload": True}]}}},
+    "LoadLatent": {"input": {"required": {"latent": [["a.latent"]]}}},
+    "Text": {"input": {"required": {"text": ["STRING", {}]}}},
+}
+
+
+@pytest.mark.parametrize("class_type", ["LoadImage", "LoadLatent"])
+@pytest.mark.parametrize(
+    "value", ["../../x.png", "/etc/passwd", "a/../../b.png", "x.png [output]", "x [temp]", "..\\x"]
+)
+def test_a_file_input_reaches_nothing_outside_the_job(class_type: str, value: str) -> None:
+    name = next(iter(LOADERS[class_type]["input"]["required"]))
+    workflow = {"3": {"class_type": class_type, "inputs": {name: value}}}
+    (detail,) = outside(workflow, LOADERS.get, [])
+    assert (detail["node_id"], detail["input"]) == ("3", name)
+
+
+@pytest.mark.parametrize(
+    ("class_type", "inputs"),
+    [
+        ("LoadImage", {"image": "a.png"}),
+        ("LoadImage", {"image": "x.png [input]"}),
+        ("LoadImage", {"image": ["4", 0]}),
+        ("Text", {"text": "/imagine a cat ../ [output]"}),
+        ("Unknown", {"text": "../x"}),
+    ],
+)
+def test_other_inputs_are_left_alone(class_type: str, inputs: dict[str, Any]) -> None:
+    assert outside({"3": {"class_type": class_type, "inputs": inputs}}, LOADERS.get, []) == []
