@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from worker_comfyui.comfyui.aside import bring_back, put_all_aside, put_aside
+from worker_comfyui.comfyui.aside import bring_back, note_staged, put_all_aside, put_aside
 from worker_comfyui.comfyui.client import BadAnswer, ComfyClient, FileMissing
 from worker_comfyui.comfyui.command import Folders
 from worker_comfyui.comfyui.outputs import Outputs
@@ -101,6 +101,8 @@ class LocalWorkspace(Workspace):
         """Link the files into the input folder; a file of that name is put aside meanwhile."""
         folder = self._folders.input
         with disk_errors():
+            if files:
+                note_staged(folder, files)
             put_aside(folder, files)
             self._staged = frozenset(files)
             for name, path in files.items():
