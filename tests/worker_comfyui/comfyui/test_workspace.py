@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.comfyui import ComfyUI, running_comfyui
-from worker_comfyui.comfyui.aside import ASIDE, recover
 from worker_comfyui.comfyui.client import ComfyClient
-from worker_comfyui.comfyui.command import Folders
 from worker_comfyui.comfyui.outputs import Outputs
+from worker_comfyui.comfyui.process.aside import ASIDE, recover
+from worker_comfyui.comfyui.process.command import Folders
 from worker_comfyui.comfyui.workspace import LocalWorkspace, RemoteWorkspace, Taken, Workspace
 from worker_comfyui.errors import ComfyUnavailable, DiskFull
 from worker_comfyui.media.output_file import OutputFile

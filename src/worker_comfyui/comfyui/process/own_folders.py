@@ -14,8 +14,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from worker_comfyui.comfyui.aside import recover
-from worker_comfyui.comfyui.command import FolderFlags, Folders
+from worker_comfyui.comfyui.process.aside import recover
+from worker_comfyui.comfyui.process.command import FolderFlags, Folders
 
 log = logging.getLogger(__name__)
 
