@@ -96,7 +96,10 @@ async def _serve(options: Namespace, server: Server) -> int:
         _log.error("Cannot listen on %s:%s: %s", host, options.port, error)
         return 1
     # A daemon: a node that hangs does not keep the process alive.
-    threading.Thread(target=server.executor.work, args=(server.queue,), daemon=True).start()
+    # Named as ComfyUI's: the worker watches the thread that runs prompts.
+    threading.Thread(
+        target=server.executor.work, args=(server.queue,), name="prompt_worker", daemon=True
+    ).start()
     _log.info("Starting server\n\nTo see the GUI go to: http://%s:%s", host, options.port)
     await stop.wait()
     _log.info("\nStopped server")
