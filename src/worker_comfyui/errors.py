@@ -37,7 +37,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self, TypedDict
 
-from worker_comfyui.strict import clean, shortened, shortened_all
+from worker_comfyui.strict import clean
+from worker_comfyui.wording import shortened, shortened_all
 
 MAX_RESULT_BYTES = 64_000
 """Of an error as a job's result."""

@@ -11,9 +11,9 @@ from itertools import islice
 from typing import Any
 
 from worker_comfyui.comfyui.node_problems import Context, node_problems
-from worker_comfyui.comfyui.suggestions import LIKELY_CLASS, cut, likely
 from worker_comfyui.errors import Detail, PromptRejected, sentence
 from worker_comfyui.job import Workflow, is_link
+from worker_comfyui.wording import LIKELY_CLASS, cut, likely
 
 MAX_DETAILS = 50
 EDITOR_ONLY = frozenset(

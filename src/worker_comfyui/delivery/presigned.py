@@ -20,7 +20,7 @@ from worker_comfyui.job import UploadTargets
 from worker_comfyui.media.media_types import UNKNOWN
 from worker_comfyui.media.output_file import OutputFile
 from worker_comfyui.stop import Stop
-from worker_comfyui.strict import cut
+from worker_comfyui.wording import cut
 
 log = logging.getLogger(__name__)
 

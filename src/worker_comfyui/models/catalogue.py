@@ -14,6 +14,7 @@ from typing import Any
 from worker_comfyui.errors import ConfigurationError, Detail
 from worker_comfyui.models.transfer.errors import Refused
 from worker_comfyui.models.transfer.sources import source
+from worker_comfyui.wording import cut
 
 FIELDS = ("folder", "name", "url", "sha256", "bytes")
 MAX_ENTRIES = 2000
@@ -202,7 +203,7 @@ def _entry(item: Any, path: str, origin: Origin, problems: list[Detail]) -> Entr
     faults = {name: fault for name in FIELDS if (fault := _CHECKS[name](item.get(name)))}
     for name in item:
         if name not in FIELDS:
-            faults[_cut(str(name))] = f"is unknown; the fields are {', '.join(FIELDS)}"
+            faults[cut(str(name))] = f"is unknown; the fields are {', '.join(FIELDS)}"
     problems += [_problem(f"{path}.{name}", fault) for name, fault in faults.items()]
     if faults:
         return None
@@ -271,11 +272,6 @@ _CHECKS = {
     "sha256": _sha256_fault,
     "bytes": _bytes_fault,
 }
-
-
-def _cut(text: str) -> str:
-    shown = text if len(text) <= 80 else f"{text[:77]}..."
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
 
 
 def line_to_add(folder: str, name: str) -> str:

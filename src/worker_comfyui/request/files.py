@@ -8,7 +8,7 @@ from typing import Any
 
 from worker_comfyui.job import Field, InputFile
 from worker_comfyui.request.problems import Problems
-from worker_comfyui.strict import cut
+from worker_comfyui.wording import cut
 
 MAX_FILES = 1000
 """In `images` and `files` together."""

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from worker_comfyui.job import Workflow
-from worker_comfyui.workflows.problems import Problems, cut
+from worker_comfyui.wording import cut
+from worker_comfyui.workflows.problems import Problems
 
 MAX_NESTING = 64
 """Levels of lists and objects; ComfyUI's own reader of JSON ends not far above."""

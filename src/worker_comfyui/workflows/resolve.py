@@ -8,13 +8,12 @@ from datetime import datetime
 from random import Random, SystemRandom
 from typing import Any
 
-from worker_comfyui.errors import Detail
+from worker_comfyui.errors import Detail, InvalidRequest
 from worker_comfyui.job import Workflow
 from worker_comfyui.workflows import overrides as setting
 from worker_comfyui.workflows.api_format import checked
 from worker_comfyui.workflows.editor.convert import Circumstances, Conversion, convert
 from worker_comfyui.workflows.models import ModelEntry, named_models
-from worker_comfyui.workflows.problems import at
 from worker_comfyui.workflows.sent import Sent, Sources, unwrap
 
 MAX_NOTES = 20
@@ -127,7 +126,7 @@ def _converted(found: Sent, info: _Once, options: Options) -> Resolved:
         raise conversion.problems.error()
     if not conversion.workflow:
         message = "has no node that runs: all are notes, muted or bypassed, or there are none"
-        raise at(found.path, message)
+        raise InvalidRequest.at(found.path, message)
     return Resolved(
         checked(conversion.workflow, "workflow"),
         found.value,

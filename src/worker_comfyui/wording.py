@@ -1,4 +1,4 @@
-"""What a caller probably meant, and how names are listed in messages. Pure.
+"""How a message speaks of what somebody sent: cut to a length, a few of many, what was meant. Pure.
 
 Only what is likely is suggested: a wrong guess leads away from the fix.
 """
@@ -8,13 +8,14 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Iterable
-from functools import partial
 from itertools import islice
 from pathlib import PurePosixPath
-
-from worker_comfyui import strict
+from typing import Any
 
 MAX_TEXT = 300
+"""Characters of a name or value, where a message quotes it."""
+MAX_ITEMS = 100
+"""Of a list or an object that an error quotes."""
 MAX_COMPARED = 300
 LIKELY = 0.74
 """Of the characters: `hihg` is like `high` (0.75)."""
@@ -22,8 +23,31 @@ LIKELY_CLASS = 0.86
 """`KSamplr` is like `KSampler` (0.93); `Image Save` is not `ImageScale` (0.84)."""
 
 
-cut = partial(strict.cut, limit=MAX_TEXT)
-"""Makes a text from outside fit for a message about a workflow."""
+def shortened(text: str, limit: int) -> str:
+    """Cut a text that is too long."""
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def shortened_all(value: Any, limit: int, depth: int = 4) -> Any:
+    """Cut every text in a JSON-like value, and lists and objects after `MAX_ITEMS`."""
+    if isinstance(value, str):
+        return shortened(value, limit)
+    if isinstance(value, (dict, list, tuple)) and depth == 0:
+        return "..."
+    if isinstance(value, dict):
+        items = islice(value.items(), MAX_ITEMS)
+        return {shortened(str(k), limit): shortened_all(v, limit, depth - 1) for k, v in items}
+    if isinstance(value, (list, tuple)):
+        return [shortened_all(item, limit, depth - 1) for item in islice(value, MAX_ITEMS)]
+    return value
+
+
+def cut(value: object, limit: int = MAX_TEXT) -> str:
+    """Make what came from outside fit for a message: short, and without unprintable characters."""
+    shown = shortened(str(value), limit)
+    if shown.isprintable():
+        return shown
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
 
 
 def listed(names: Collection[str], most: int = 10) -> str:
