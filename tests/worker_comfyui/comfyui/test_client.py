@@ -248,7 +248,7 @@ def test_a_websocket_on_which_nothing_comes_gives_none_in_time(comfyui: ComfyUI)
     assert stream.receive(5)  # the first status
     started = time.monotonic()
     assert stream.receive(0.1) is None
-    assert 0.05 < time.monotonic() - started < 2
+    assert 0.05 < time.monotonic() - started < 8
     stream.close()
     with pytest.raises(Disconnected):
         stream.receive(0.1)

@@ -375,7 +375,7 @@ def test_a_cancelled_upload_ends_at_once_and_leaves_no_file(
             bucket.upload(
                 [Upload(video, "x.mp4", "video/mp4")], Stop(lambda: bool(proxy.faults.connections))
             )
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 10
         assert not uploads_under_way()
     assert not (server.folder / "results" / "x.mp4").exists()
 

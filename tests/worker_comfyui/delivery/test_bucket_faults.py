@@ -72,7 +72,7 @@ def test_a_bucket_that_is_never_done_ends_with_the_job(talk: Conversation, pictu
         started = time.monotonic()
         with pytest.raises(TimedOut, match="while it delivered its files"):
             bucket_at(server.url).upload([Upload(picture, "x.png", "image/png")], stop)
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 10
     assert not [t.name for t in threading.enumerate() if t.name.startswith("upload")]
 
 
@@ -85,7 +85,7 @@ def test_a_bucket_that_is_never_done_costs_a_bounded_time(
     with conversing(talk) as server:
         started = time.monotonic()
         reason = failure(bucket_at(server.url, attempts=4, read_timeout_s=0.5), picture)
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 10
     assert "did not" in reason or "answered more" in reason
 
 

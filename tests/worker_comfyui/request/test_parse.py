@@ -17,7 +17,7 @@ from worker_comfyui.job import InputFile, Job, OutputOptions, S3Config, UploadTa
 from worker_comfyui.request.parse import MAX_NESTING, parse
 from worker_comfyui.request.problems import MAX_DETAILS
 
-SECONDS = 8.0
+SECONDS = 20.0
 """No request may take longer, however hostile; most take less than a millisecond."""
 
 WORKFLOW: dict[str, Any] = {
