@@ -11,9 +11,11 @@ from collections.abc import Collection, Iterable
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 MAX_TEXT = 300
 """Characters of a name or value, where a message quotes it."""
+MAX_URL = 200
 MAX_ITEMS = 100
 """Of a list or an object that an error quotes."""
 MAX_COMPARED = 300
@@ -44,17 +46,27 @@ def shortened_all(value: Any, limit: int, depth: int = 4) -> Any:
 
 def cut(value: object, limit: int = MAX_TEXT) -> str:
     """Make what came from outside fit for a message: short, and without unprintable characters."""
-    shown = shortened(str(value), limit)
-    if shown.isprintable():
-        return shown
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
+    text = shortened(str(value), limit)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def shown(url: str) -> str:
+    """Shape a URL for messages: without user, password, query and fragment."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return "the URL"
+    return cut(f"{parts.scheme}://{host}{parts.path}", MAX_URL)
 
 
 def listed(names: Collection[str], most: int = 10) -> str:
     """Name the first few, and count the rest."""
-    shown = ", ".join(repr(cut(name)) for name in islice(names, most))
+    first = ", ".join(repr(cut(name)) for name in islice(names, most))
     rest = len(names) - most
-    return f"{shown} and {rest} more" if rest > 0 else shown
+    return f"{first} and {rest} more" if rest > 0 else first
 
 
 def likely(wanted: str, names: Iterable[str], *, at_least: float = LIKELY) -> str | None:

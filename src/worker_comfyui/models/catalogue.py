@@ -158,11 +158,13 @@ def of_workflow(document: Any) -> list[Entry]:
     """List what a file of ComfyUI's editor says of its models; what cannot be used is left out.
 
     Its loader nodes, those of subgraphs as well, have `properties.models`: objects `{name, url,
-    directory, hash?, hash_type?}` (ComfyUI's workflow templates).
+    directory, hash?, hash_type?}` (ComfyUI's workflow templates). Older files have one list of
+    them at the top.
     """
     entries: dict[tuple[str, str, str], Entry] = {}
-    for node in _nodes(document):
-        models = _get(_get(node, "properties"), "models")
+    places = [(f"node {_get(node, 'id')}", _get(node, "properties")) for node in _nodes(document)]
+    for place, named in [*places, ("the workflow", document)]:
+        models = _get(named, "models")
         for item in models if isinstance(models, list) else ():
             is_sha256 = str(_get(item, "hash_type")).upper().replace("-", "") == "SHA256"
             entry = _entry(
@@ -172,7 +174,7 @@ def of_workflow(document: Any) -> list[Entry]:
                     "url": _get(item, "url"),
                     **({"sha256": _get(item, "hash")} if is_sha256 and _get(item, "hash") else {}),
                 },
-                f"node {_get(node, 'id')}",
+                place,
                 Origin.WORKFLOW,
                 [],
             )

@@ -17,9 +17,9 @@ from worker_comfyui.models.transfer.sources import (
     HUB,
     HUB_HOSTS,
     Source,
-    shown,
     source,
 )
+from worker_comfyui.wording import shown
 
 ANY_HOST = "*"
 

@@ -19,6 +19,7 @@ from worker_comfyui.hosts import connections, sockets
 from worker_comfyui.hosts.public import NotPublic
 from worker_comfyui.request.sink import Sink
 from worker_comfyui.stop import Stop
+from worker_comfyui.wording import shown
 
 MAX_REDIRECTS = 5
 CONNECT_TIMEOUT_S = 10.0
@@ -68,17 +69,6 @@ def download(url: str, sink: Sink, limits: Limits, stop: Stop) -> None:
             part.wait(pause)
             sink.restart()
         return _follow(http, url, sink)
-
-
-def shown(url: str) -> str:
-    """Shape a URL for messages: without user, password, query and fragment."""
-    try:
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-    except ValueError:
-        return "the URL"
-    text = f"{parts.scheme}://{host}{parts.path}"
-    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def _follow(http: urllib3.PoolManager, url: str, sink: Sink) -> None:

@@ -97,9 +97,7 @@ def fetch_one(source: str, place: str, folder: Path, settings: Settings, stop: S
         with Sink(path, limit, Budget(limit)) as sink:
             _write(source.strip(), sink, settings, stop)
     except JobError as error:
-        raise type(error)(
-            f"{place}: {error.message}", [{"path": place, "message": error.message}]
-        ) from error
+        raise type(error).at(place, error.message) from error
     return path
 
 

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from worker_comfyui.config import Secret
-from worker_comfyui.errors import InvalidRequest
+from worker_comfyui.errors import InvalidRequest, InvalidWorkflow
 from worker_comfyui.job import Job, Workflow
 from worker_comfyui.request.delivery_options import output_options, s3_config
 from worker_comfyui.request.files import input_files
@@ -37,7 +37,7 @@ MAX_TIMEOUT_S = 7 * 24 * 3600
 MAX_NESTING = 64
 MAX_UNKNOWN = 50
 
-_EXPORT = "In ComfyUI, use File → Export (API) and send the content of that file as `workflow`."
+_EXPORT = InvalidWorkflow.hint
 
 
 def parse(raw: Mapping[str, Any]) -> Job:

@@ -405,3 +405,9 @@ def test_the_entries_of_an_editor_s_file_are_those_of_its_nodes() -> None:
     odd_ones: list[Any] = [None, [], 5, {"nodes": 5}, {"nodes": [{"properties": []}]}]
     for odd in odd_ones:
         assert catalogue.of_workflow(odd) == []
+
+
+def test_older_files_name_their_models_at_the_top() -> None:
+    item = {"name": "v.safetensors", "url": "hf://a/b/v.safetensors", "directory": "vae"}
+    [found] = catalogue.of_workflow({"nodes": [], "models": [item, 5]})
+    assert (found.folder, found.name, found.url) == ("vae", "v.safetensors", item["url"])

@@ -14,7 +14,8 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from worker_comfyui.models.transfer.errors import Refused, Transient
-from worker_comfyui.models.transfer.sources import HUB, Source, shown
+from worker_comfyui.models.transfer.sources import HUB, Source
+from worker_comfyui.wording import shown
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 MAX_WAIT_S = 300.0
