@@ -38,19 +38,6 @@ IMAGE: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyUI]:
-    """A server for all tests that leave nothing behind in it."""
-    with running_comfyui(tmp_path_factory.mktemp("comfyui")) as server:
-        yield server
-
-
-@pytest.fixture
-def client(comfyui: ComfyUI) -> Iterator[ComfyClient]:
-    with ComfyClient(comfyui.address) as client:
-        yield client
-
-
 def new_id() -> str:
     return str(uuid.uuid4())
 

@@ -34,13 +34,6 @@ def bucket_at(url: str, **changes: Any) -> Bucket:
     return replace(bucket, **changes)
 
 
-@pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    path = tmp_path / "0.png"
-    path.write_bytes(bytes(range(256)) * 1024)
-    return path
-
-
 def failure(bucket: Bucket, path: Path, stop: Stop = NEVER) -> str:
     """Upload a file, which must fail; return the reason."""
     (result,) = bucket.upload([Upload(path, "x.png", "image/png")], stop)

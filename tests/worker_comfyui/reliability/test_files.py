@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,6 @@ from tests.support.workflows import (
     reporting,
     saved_input,
 )
-
-
-@pytest.fixture(scope="module")
-def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerUnderTest]:
-    with running_worker(tmp_path_factory.mktemp("comfyui")) as running:
-        yield running
 
 
 def contents(result: dict[str, Any]) -> dict[str, bytes]:
