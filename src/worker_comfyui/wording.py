@@ -8,6 +8,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Iterable
+from contextlib import suppress
+from http import HTTPStatus
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
@@ -60,6 +62,13 @@ def shown(url: str) -> str:
     except ValueError:
         return "the URL"
     return cut(f"{parts.scheme}://{host}{parts.path}", MAX_URL)
+
+
+def status(code: int) -> str:
+    """Write an HTTP status for people: `404 Not Found`."""
+    with suppress(ValueError):
+        return f"{code} {HTTPStatus(code).phrase}"
+    return str(code)
 
 
 def listed(names: Collection[str], most: int = 10) -> str:

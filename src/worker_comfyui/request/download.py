@@ -19,7 +19,7 @@ from worker_comfyui.hosts import connections, sockets
 from worker_comfyui.hosts.public import NotPublic
 from worker_comfyui.request.sink import Sink
 from worker_comfyui.stop import Stop
-from worker_comfyui.wording import shown
+from worker_comfyui.wording import shown, status
 
 MAX_REDIRECTS = 5
 CONNECT_TIMEOUT_S = 10.0
@@ -116,7 +116,7 @@ def _answer(url: str, response: urllib3.BaseHTTPResponse, sink: Sink) -> str | N
         return location
     if response.status != HTTPStatus.OK:
         kind = _Transient if response.status in RETRYABLE else InputUnavailable
-        raise kind(f"{shown(url)} answered {_status(response.status)}")
+        raise kind(f"{shown(url)} answered {status(response.status)}")
     if response.headers.get("Content-Encoding", "identity").lower() not in {"", "identity"}:
         raise InputUnavailable(f"{shown(url)} sends compressed content, though not asked to")
     with suppress(ValueError):
@@ -154,9 +154,3 @@ def _headers(parts: SplitResult) -> dict[str, str]:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers |= urllib3.make_headers(basic_auth=pair)
     return headers
-
-
-def _status(code: int) -> str:
-    with suppress(ValueError):
-        return f"{code} {HTTPStatus(code).phrase}"
-    return str(code)
