@@ -15,6 +15,10 @@ from urllib.parse import urlsplit
 from worker_comfyui.errors import ConfigurationError
 from worker_comfyui.hosts.bucket_location import Location, locate
 
+MEGA = 1_000_000
+GIGA = 1_000_000_000
+"""Settings in MB and GB count as disks do, and as RunPod's limits: in powers of ten."""
+
 
 @dataclass(frozen=True, slots=True)
 class Secret:

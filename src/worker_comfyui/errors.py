@@ -37,7 +37,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self, TypedDict
 
-from worker_comfyui.strict import clean, shortened, shortened_all
+from worker_comfyui.strict import clean
+from worker_comfyui.wording import shortened, shortened_all
 
 MAX_RESULT_BYTES = 64_000
 """Of an error as a job's result."""
@@ -152,10 +153,10 @@ class InvalidRequest(JobError):
 
 
 class InvalidWorkflow(JobError):
-    """`workflow` is not a workflow in ComfyUI's API format."""
+    """`workflow` is not a workflow of ComfyUI's."""
 
     code = "INVALID_WORKFLOW"
-    hint = "Export it in ComfyUI with File → Export (API) and send that file's content."
+    hint = "Send the content of a workflow file: File → Save or File → Export (API) in ComfyUI."
 
 
 class InputTooLarge(JobError):

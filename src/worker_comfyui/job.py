@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from worker_comfyui.config import Secret
-from worker_comfyui.strict import cut
+from worker_comfyui.wording import cut
 
 Workflow = dict[str, dict[str, Any]]
 """ComfyUI's API format: `{node id: {"class_type": str, "inputs": {...}, "_meta"?: {...}}}`."""

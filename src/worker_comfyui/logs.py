@@ -13,7 +13,8 @@ from typing import TextIO
 
 from worker_comfyui.config import Settings
 from worker_comfyui.redaction import Redactor
-from worker_comfyui.strict import clean, shortened
+from worker_comfyui.strict import clean
+from worker_comfyui.wording import shortened
 
 _fields: ContextVar[dict[str, str] | None] = ContextVar("log_fields", default=None)
 MARGIN = len("12:34:56 WARNING ")

@@ -7,15 +7,10 @@ from __future__ import annotations
 
 import json
 import math
-from itertools import islice
 from typing import Any
 
 MAX_INTEGER_BITS = 10_000
 """Python refuses to write longer integers as text, and few readers take them."""
-MAX_ITEMS = 100
-"""Of a list or an object that an error quotes."""
-MAX_TEXT = 80
-"""Characters of a name or value that somebody sent, where a message quotes it."""
 
 
 def clean(value: Any) -> Any:
@@ -36,33 +31,6 @@ def clean(value: Any) -> Any:
     if text.isascii():
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def shortened(text: str, limit: int) -> str:
-    """Cut a text that is too long."""
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."
-
-
-def shortened_all(value: Any, limit: int, depth: int = 4) -> Any:
-    """Cut every text in a JSON-like value, and lists and objects after `MAX_ITEMS`."""
-    if isinstance(value, str):
-        return shortened(value, limit)
-    if isinstance(value, (dict, list, tuple)) and depth == 0:
-        return "..."
-    if isinstance(value, dict):
-        items = islice(value.items(), MAX_ITEMS)
-        return {shortened(str(k), limit): shortened_all(v, limit, depth - 1) for k, v in items}
-    if isinstance(value, (list, tuple)):
-        return [shortened_all(item, limit, depth - 1) for item in islice(value, MAX_ITEMS)]
-    return value
-
-
-def cut(text: str, limit: int = MAX_TEXT) -> str:
-    """Make a text from outside fit for a message: short, and without unprintable characters."""
-    shown = shortened(text, limit)
-    if shown.isprintable():
-        return shown
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
 
 
 def _is_writable(number: float) -> bool:

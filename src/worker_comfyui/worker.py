@@ -10,7 +10,7 @@ from typing import Any
 from worker_comfyui import logs, strict
 from worker_comfyui.comfyui.process.supervisor import Supervisor
 from worker_comfyui.comfyui.tracking import Update
-from worker_comfyui.config import Settings
+from worker_comfyui.config import MEGA, Settings
 from worker_comfyui.errors import ConfigurationError, InternalError, InvalidRequest, JobError
 from worker_comfyui.redaction import Redactor
 from worker_comfyui.request import parse as request
@@ -21,7 +21,6 @@ from worker_comfyui.stop import JobCancelled, Stop
 
 log = logging.getLogger(__name__)
 
-MEGA = 1_000_000
 RUNSYNC_LIMIT_MB = 20.0
 RUN_LIMIT_MB = 10.0
 ENVELOPE_BYTES = 2000

@@ -15,7 +15,8 @@ from tests.end_to_end.conftest import StartPlatform
 from tests.end_to_end.workflows import colour_of, pictures, request, solid_colour
 from tests.support.handler import comfyui_folders
 from tests.support.platform import ROOT, RunningPlatform
-from tests.support.worker import files_in, wait_until
+from tests.support.waiting import wait_until
+from tests.support.worker import files_in
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ import pytest
 from models.downloads import Downloads
 from models.items import Item, Shortage
 from tests.support.hub import COMMIT, Hub, safetensors
+from tests.support.waiting import wait_until
 from worker_comfyui.models.transfer.rules import Tokens
 
 ROOT = Path(__file__).parents[2]
@@ -249,10 +250,7 @@ def test_a_download_that_was_killed_goes_on_where_it_stopped(
     with subprocess.Popen(
         command(tmp_path, files), env=environ, stderr=subprocess.DEVNULL
     ) as process:
-        deadline = time.monotonic() + 30
-        while not hub.sent_so_far("a/b/m.safetensors") >= STEP:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: hub.sent_so_far("a/b/m.safetensors") >= STEP)
         time.sleep(0.2)
         process.send_signal(signal.SIGKILL)
     assert not (tmp_path / "models" / "loras").exists()

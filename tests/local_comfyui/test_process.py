@@ -15,6 +15,7 @@ import requests
 
 from tests.local_comfyui.workflows import Prompt, image_prompt, node, wait_until_running
 from tests.support.comfyui import LOCAL_COMFYUI, ComfyUI, NotReadyError, free_port, running_comfyui
+from tests.support.waiting import wait_until
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -33,7 +34,7 @@ def test_a_signal_ends_the_server_at_once_even_while_a_node_hangs(
 
         connection.close()
         assert status == 0
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 8
         assert not (tmp_path / "temp").exists()
 
 
@@ -89,10 +90,8 @@ def test_a_freezing_node_stops_the_whole_server(tmp_path: Path) -> None:
             target=server.submit, args=(prompt,), kwargs={"prompt_id": prompt_id}
         )
         request.start()
-        deadline = time.monotonic() + 5
         stat = Path(f"/proc/{server.process.pid}/stat")
-        while stat.read_text().split(") ")[1][0] != "T" and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_until(lambda: stat.read_text().split(") ")[1][0] == "T")
         server.process.send_signal(signal.SIGCONT)
         request.join()
 

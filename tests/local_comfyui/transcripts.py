@@ -10,7 +10,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import websocket
 from PIL import Image
 
 from tests.support.comfyui import ROOT, ComfyUI
+from tests.support.waiting import comes_true
 
 TRANSCRIPTS = ROOT / "test_resources" / "comfyui" / "transcripts"
 
@@ -78,7 +79,7 @@ def replay(scenario: Json, server: ComfyUI) -> Replay:
     result = Replay()
     client_id = scenario["websocket"][0]["json"]["data"]["sid"]
     sockets = [_Socket(server, client_id, result.frames)]
-    _wait_for(lambda: bool(result.frames))
+    comes_true(lambda: bool(result.frames))
     began = time.monotonic()
     for at, act in _timeline(scenario):
         time.sleep(max(0.0, began + at - time.monotonic()))
@@ -91,7 +92,7 @@ def replay(scenario: Json, server: ComfyUI) -> Replay:
         else:
             _exchange(act, server, result)
     expected_end = scenario["websocket"][-1]["json"]
-    _wait_for(lambda: _same_kind(result.frames[-1], expected_end))
+    comes_true(lambda: _same_kind(result.frames[-1], expected_end))
     for socket in sockets:
         socket.close()
     return result
@@ -166,12 +167,6 @@ def _same_kind(live: Any, recorded: Json) -> bool:
         return False
     # The last `executing` and the first one of a node differ by their node.
     return recorded["type"] != "executing" or bool(live["data"]["node"] == recorded["data"]["node"])
-
-
-def _wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
 
 
 @dataclass(frozen=True)

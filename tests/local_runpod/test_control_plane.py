@@ -68,7 +68,7 @@ def test_job_take_is_held_until_a_job_comes(platform: RunningPlatform, worker: H
     threading.Timer(0.3, platform.run, [{"x": 1}]).start()
     began = time.monotonic()
     assert worker.take()["input"] == {"x": 1}
-    assert 0.2 < time.monotonic() - began < 3
+    assert 0.2 < time.monotonic() - began < 8
 
 
 def test_job_take_answers_204_when_nothing_comes() -> None:

@@ -21,6 +21,7 @@ import requests
 
 from tests.local_runpod.conftest import STUB
 from tests.support.platform import ROOT
+from tests.support.waiting import wait_until
 
 WORKER = ["--worker", shlex.join(STUB)]
 
@@ -39,11 +40,10 @@ class Served:
 
     def wait_for(self, text: str, seconds: float = 40) -> None:
         """Wait until it has printed a text."""
-        deadline = time.monotonic() + seconds
-        while text not in self.text():
-            assert time.monotonic() < deadline, self.text()
-            assert self.process.poll() is None, self.text()
-            time.sleep(0.05)
+        wait_until(
+            lambda: text in self.text() or self.process.poll() is not None, seconds, self.text
+        )
+        assert text in self.text(), self.text()
 
     def descendants(self) -> list[psutil.Process]:
         """Everything it has started."""

@@ -18,6 +18,7 @@ import pytest
 
 from local_runpod.client.endpoint import EndpointClient, endpoint_url
 from tests.support.platform import ROOT, RunningPlatform, running_platform
+from tests.support.waiting import wait_until
 
 PICTURE = {"filename": "a.png", "type": "base64", "data": base64.b64encode(b"picture").decode()}
 
@@ -99,10 +100,7 @@ def test_ctrl_c_cancels_the_job(
     finally:
         signal.signal(signal.SIGINT, previous)
     with started as process:
-        deadline = time.monotonic() + 20
-        while platform.health()["jobs"]["inProgress"] == before["inProgress"]:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: platform.health()["jobs"]["inProgress"] != before["inProgress"])
         time.sleep(0.3)  # it has its job's id by now
         process.send_signal(signal.SIGINT)
         text, _ = process.communicate(timeout=20)

@@ -15,14 +15,7 @@ import pytest
 from local_runpod.server import StartError
 from tests.local_runpod.conftest import StartPlatform
 from tests.support.platform import FINAL, RunningPlatform
-
-
-def eventually(condition: Any, seconds: float = 20) -> None:
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+from tests.support.waiting import wait_until
 
 
 def group_members(pid: int) -> list[int]:
@@ -87,7 +80,7 @@ def test_cancelling_a_running_job_reaches_the_handler(
     job_id = platform.run({"sleep": 60, "cleanup": str(witness)})
     platform.wait_for(job_id, lambda job: job["status"] == "IN_PROGRESS")
     assert platform.post(f"/cancel/{job_id}").json()["status"] == "CANCELLED"
-    eventually(witness.exists, 5)
+    wait_until(witness.exists, 5)
     assert platform.run_sync({"x": 1})["status"] == "COMPLETED"
 
 
@@ -98,7 +91,7 @@ def test_the_execution_timeout_stops_the_handler(platform: RunningPlatform, tmp_
     )
     assert (job["status"], job["error"]) == ("FAILED", "executionTimeout exceeded")
     assert 500 <= job["executionTime"] < 2000
-    eventually(witness.exists, 5)
+    wait_until(witness.exists, 5)
 
 
 def test_two_workers_work_at_the_same_time(platform: RunningPlatform) -> None:
@@ -145,7 +138,7 @@ def test_a_frozen_worker_is_missed_by_its_pings_and_replaced(start: StartPlatfor
         os.killpg(pid, signal.SIGSTOP)
         job = platform.wait(job_id)
         assert (job["status"], job["retries"]) == ("COMPLETED", 1)
-        eventually(lambda: not psutil.pid_exists(pid))
+        wait_until(lambda: not psutil.pid_exists(pid))
 
 
 def test_a_worker_that_asks_for_it_is_replaced_after_its_job(start: StartPlatform) -> None:

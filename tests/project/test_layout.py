@@ -32,7 +32,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "hosts",
         "stop",
         "errors",
-        "strict",
+        "strict wording",
     )
 )
 PACKAGES = tuple(path.parent.name for path in WORKER.glob("*/__init__.py"))

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from tests.support.comfyui import FAULT_NODES, REAL_COMFYUI, prepare_base
 from tests.support.platform import ROOT, RunningPlatform, running_platform
+from tests.support.waiting import wait_until
 from tests.support.worker import worker_environment
 from worker_comfyui.comfyui.process.command import Folders
 
@@ -74,11 +75,14 @@ class Handler:
 
     def wait_until(self, condition: Callable[[], object], seconds: float = START_S) -> None:
         """Wait until a condition holds while the worker runs."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, f"it did not happen in {seconds} s\n{self.log()}"
+
+        def holds() -> bool:
+            if condition():
+                return True
             assert self.process.poll() is None, f"the worker ended\n{self.log()}"
-            time.sleep(0.01)
+            return False
+
+        wait_until(holds, seconds, self.log)
 
     def comfyui_url(self) -> str:
         """The address of its ComfyUI, from the line that says how it was started last."""

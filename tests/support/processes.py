@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
-
-def wait_until(condition: Callable[[], bool], seconds: float = 15) -> bool:
-    """Wait until the condition holds; return whether it does."""
-    give_up_at = time.monotonic() + seconds
-    while time.monotonic() < give_up_at:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return condition()
+from tests.support.waiting import wait_until
 
 
 def is_gone(pid: int) -> bool:
@@ -29,5 +19,5 @@ def is_gone(pid: int) -> bool:
 
 def number_in(path: Path) -> int:
     """Wait for a file with a number and the end of its line; return the number."""
-    assert wait_until(lambda: path.exists() and path.read_text().endswith("\n"))
+    wait_until(lambda: path.exists() and path.read_text().endswith("\n"))
     return int(path.read_text())

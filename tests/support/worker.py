@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,9 +21,9 @@ from tests.support.comfyui import (
     COMFYUI_PATH,
     COMFYUI_PYTHON,
     FAULT_NODES,
-    REAL_COMFYUI,
     prepare_base,
 )
+from tests.support.waiting import WAIT_S
 from worker_comfyui.comfyui.process.command import Folders
 from worker_comfyui.comfyui.process.supervisor import Supervisor
 from worker_comfyui.comfyui.tracking import Update
@@ -34,9 +33,6 @@ from worker_comfyui.stop import JobCancelled
 from worker_comfyui.worker import Worker
 
 Workflow = dict[str, dict[str, Any]]
-
-WAIT_S = 120 if REAL_COMFYUI else 40
-"""For anything that may include a restart of ComfyUI; the real one takes its time."""
 
 
 @dataclass
@@ -144,14 +140,6 @@ def worker_is_clean(worker: WorkerUnderTest) -> bool:
     queue = worker.comfyui("/queue")
     left = (worker.files(), queue["queue_running"], queue["queue_pending"])
     return not any(left) and worker.comfyui("/history") == {}
-
-
-def wait_until(condition: Callable[[], object], seconds: float = WAIT_S) -> None:
-    """Wait until the condition holds; AssertionError if it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def worker_environment(base: Path, **variables: str) -> dict[str, str]:

@@ -126,7 +126,7 @@ LONG = "\N{GRINNING FACE}" * 5_500_000
 def test_an_error_has_a_size_whatever_it_quotes(error: InvalidRequest) -> None:
     started = time.monotonic()
     result = error.as_result()
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 5
     for ensure_ascii in (True, False):
         text = json.dumps(clean(result), ensure_ascii=ensure_ascii, allow_nan=False)
         assert len(text.encode()) <= MAX_RESULT_BYTES

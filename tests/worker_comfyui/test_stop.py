@@ -88,7 +88,7 @@ def test_waiting_ends_when_it_is_time_to_stop() -> None:
     started = time.monotonic()
     with pytest.raises(JobCancelled):
         stop.wait(60)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8
 
 
 def late() -> InputUnavailable:

@@ -137,6 +137,7 @@ class ComfyClient:
 
     def cancel(self, prompt_id: str) -> None:
         """Take the prompt from the queue, or interrupt it if it runs; touch no other prompt."""
+        # In this order: a prompt that begins to run between the two is interrupted.
         self._request("POST", "/queue", json={"delete": [prompt_id]})
         self._request("POST", "/interrupt", json={"prompt_id": prompt_id})
 

@@ -17,6 +17,7 @@ from worker_comfyui.errors import (
     JobError,
     OutOfMemory,
 )
+from worker_comfyui.wording import shortened
 
 MAX_MESSAGE = 1000
 _DISK_FULL = "No space left on device"  # the system's words for ENOSPC, in any exception
@@ -68,9 +69,7 @@ def _interrupted(data: dict[str, Any]) -> ExecutionInterrupted:
 
 def _failed(data: dict[str, Any]) -> JobError:
     exception = str(data.get("exception_type") or "Exception")
-    message = str(data.get("exception_message") or "").strip()
-    if len(message) > MAX_MESSAGE:
-        message = f"{message[: MAX_MESSAGE - 3]}..."
+    message = shortened(str(data.get("exception_message") or "").strip(), MAX_MESSAGE)
     detail: Detail = {
         "node_id": str(data.get("node_id")),
         "class_type": str(data.get("node_type")),

@@ -28,6 +28,8 @@ class EventStream:
             # A socket of our own: the library would go through a proxy of the environment.
             plain = socket.create_connection((host.strip("[]"), int(port)), timeout_s)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # Without an Origin: ComfyUI refuses one that is not its own address (server.py,
+            # create_origin_only_middleware).
             self._socket.connect(
                 f"ws://{address}/ws?clientId={client_id}",
                 timeout=timeout_s,

@@ -90,6 +90,8 @@ class Execution:
         """Let ComfyUI neither run nor remember the prompt, by its restart if need be."""
         if self._may_be_queued:
             self._take_back()
+        # It keeps the last 10,000 prompts, with all that their nodes reported (execution.py,
+        # MAXIMUM_HISTORY_SIZE), and the next caller has no business there.
         with suppress(ComfyUnavailable):
             self._link.client.forget(self.prompt_id)
 

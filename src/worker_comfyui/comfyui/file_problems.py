@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from worker_comfyui.comfyui.node_classes import choices_of, inputs_of, upload_group
-from worker_comfyui.comfyui.suggestions import cut, likely, listed
 from worker_comfyui.errors import Detail
 from worker_comfyui.job import Workflow
 from worker_comfyui.media.media_types import by_name, kind_of
+from worker_comfyui.wording import cut, likely, listed
 
 _URL = re.compile(r"https?://|data:", re.IGNORECASE)
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:[/\\]")

@@ -13,12 +13,11 @@ from typing import Any
 
 from worker_comfyui.comfyui.file_problems import group_of, not_sent
 from worker_comfyui.comfyui.node_classes import choices_of, inputs_of, limits_of, type_of
-from worker_comfyui.comfyui.suggestions import cut, likely, listed
 from worker_comfyui.errors import Detail
 from worker_comfyui.job import Workflow, is_link
+from worker_comfyui.wording import MAX_TEXT, cut, likely, listed
 
 MAX_OPTIONS = 10
-MAX_TEXT = 300
 
 NodeClass = Callable[[str], dict[str, Any] | None]
 """Gives a node class's description (as in /object_info), or None."""

@@ -16,6 +16,7 @@ from typing import Any
 from worker_comfyui.errors import Detail
 from worker_comfyui.media.media_types import Kind, by_name, kind_of
 from worker_comfyui.media.output_file import OutputFile
+from worker_comfyui.wording import cut
 
 TEXT_KEYS = frozenset(("text", "string", "int", "float", "number", "boolean", "value", "prompts"))
 """Keys under which nodes report what they show; of other keys, only what is short is returned."""
@@ -64,7 +65,7 @@ class _Collector:
             artifact = _artifact(node_id, key, item)
         except ValueError as error:
             if item.get("type") != "temp":  # a preview, which nobody misses
-                self.problems.append({"node_id": node_id, "message": f"{_cut(key)}: {error}"})
+                self.problems.append({"node_id": node_id, "message": f"{_shown(key)}: {error}"})
             return
         if artifact.folder_type == "output":
             self.artifacts.setdefault(artifact.name, artifact)
@@ -87,7 +88,7 @@ class _Collector:
             # ComfyUI takes a bare text for a list of its characters.
             self._text(node_id, key, "".join(map(str, values)))
         elif depth == MAX_DEPTH:
-            message = f"reported a list nested too deep under {_cut(key)}"
+            message = f"reported a list nested too deep under {_shown(key)}"
             self.problems.append({"node_id": node_id, "message": message})
         else:
             for item in values:
@@ -107,12 +108,12 @@ class _Collector:
             if value:
                 self._text(node_id, key, json.dumps(value))
         except (ValueError, RecursionError):
-            message = f"reported an object under {_cut(key)} that cannot be returned"
+            message = f"reported an object under {_shown(key)} that cannot be returned"
             self.problems.append({"node_id": node_id, "message": message})
 
     def _text(self, node_id: str, key: str, text: str, name: object = None) -> None:
         if key not in TEXT_KEYS and len(text) > MAX_OTHER_TEXT:
-            message = f"reported {len(text)} characters under {_cut(key)}, which are not returned"
+            message = f"reported {len(text)} characters under {_shown(key)}, which are not returned"
             self.problems.append({"node_id": node_id, "message": message})
             return
         named = {"name": _valid_text(name)} if isinstance(name, str) else {}
@@ -164,7 +165,7 @@ def _by_node(
 def _artifact(node_id: str, key: str, item: dict[str, Any]) -> OutputFile:
     folder_type: Any = item.get("type") or "output"
     if folder_type not in ("output", "temp", "input"):
-        raise ValueError(f"{_cut(item['filename'])} is of an unknown type, {_cut(folder_type)}")
+        raise ValueError(f"{_shown(item['filename'])} is of an unknown type, {_shown(folder_type)}")
     *folders, filename = _parts(item.get("subfolder"), item["filename"])
     media_type = by_name(filename)
     if media_type is None and isinstance(item.get("format"), str):
@@ -187,16 +188,16 @@ def _parts(subfolder: object, filename: object) -> list[str]:
     """Split into folders and file name; raise ValueError if they could leave their folder."""
     subfolder = "" if subfolder is None else subfolder
     if not isinstance(subfolder, str) or not isinstance(filename, str):
-        names = f"{_cut(filename)} in {_cut(subfolder)}"
+        names = f"{_shown(filename)} in {_shown(subfolder)}"
         raise ValueError(f"{names} is not a file's name")  # noqa: TRY004 - a value from outside
     whole = f"{subfolder}/{filename}" if subfolder else filename
     if _valid_text(whole) != whole or any(ord(c) < 32 or c in "\\\x7f" for c in whole):
-        raise ValueError(f"{_cut(whole)} has characters that a file's name cannot have")
+        raise ValueError(f"{_shown(whole)} has characters that a file's name cannot have")
     parts = whole.split("/")
     if whole.startswith("/") or ".." in parts:
-        raise ValueError(f"{_cut(whole)} lies outside ComfyUI's folders; it was not read")
+        raise ValueError(f"{_shown(whole)} lies outside ComfyUI's folders; it was not read")
     if parts[-1] in {"", "."}:
-        raise ValueError(f"{_cut(whole)} names no file")
+        raise ValueError(f"{_shown(whole)} names no file")
     return [part for part in parts if part not in {"", "."}]
 
 
@@ -209,7 +210,7 @@ def _valid_text(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _cut(value: object) -> str:
+def _shown(value: object) -> str:
     if not isinstance(value, str):
         return f"a {type(value).__name__}"
-    return repr(value if len(value) <= 120 else f"{value[:117]}...")
+    return repr(cut(value))

@@ -7,13 +7,14 @@ test_resources/comfyui/transcripts/prompt_refused.json.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
 from itertools import islice
 from typing import Any
 
 from worker_comfyui.comfyui.node_problems import Context, node_problems
-from worker_comfyui.comfyui.suggestions import LIKELY_CLASS, cut, likely
 from worker_comfyui.errors import Detail, PromptRejected, sentence
 from worker_comfyui.job import Workflow, is_link
+from worker_comfyui.wording import LIKELY_CLASS, cut, likely
 
 MAX_DETAILS = 50
 EDITOR_ONLY = frozenset(
@@ -98,31 +99,17 @@ def _loops(error: dict[str, Any], workflow: Workflow) -> list[Detail]:
         node_id: [str(v[0]) for v in node.get("inputs", {}).values() if is_link(v)]
         for node_id, node in workflow.items()
     }
-    done: set[str] = set()
-    for start in workflow:
-        trail: dict[str, None] = {}
-        stack = [(start, iter(links[start]))]
-        trail[start] = None
-        while stack:
-            node_id, sources = stack[-1]
-            for source in sources:
-                if source in trail:
-                    loop = [*list(trail)[list(trail).index(source) :], source]
-                    return [
-                        {
-                            "node_id": cut(source),
-                            "class_type": cut(str(workflow[source].get("class_type"))),
-                            "message": cut(f"the links form a loop: {' ← '.join(loop)}"),
-                        }
-                    ]
-                if source in links and source not in done:
-                    trail[source] = None
-                    stack.append((source, iter(links[source])))
-                    break
-            else:
-                done.add(node_id)
-                trail.pop(node_id, None)
-                stack.pop()
+    try:
+        TopologicalSorter(links).prepare()
+    except CycleError as cycle:
+        loop = cycle.args[1][::-1]  # graphlib names what comes first before what needs it
+        return [
+            {
+                "node_id": cut(loop[0]),
+                "class_type": cut(workflow[loop[0]].get("class_type")),
+                "message": cut(f"the links form a loop: {' ← '.join(loop)}"),
+            }
+        ]
     return []
 
 

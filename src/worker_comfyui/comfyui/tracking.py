@@ -6,6 +6,7 @@ from typing import TypedDict
 
 from worker_comfyui.comfyui.events import Event, NodesCached, NodeStarted, Progress
 from worker_comfyui.job import Workflow
+from worker_comfyui.wording import cut
 
 MAX_TITLE = 80
 
@@ -59,16 +60,12 @@ class Tracker:
         self._percent = max(self._percent, percent)
         meta = node.get("_meta")
         title = meta.get("title") if isinstance(meta, dict) else None
-        name = _cut(str(node["class_type"]))
+        name = cut(node["class_type"], MAX_TITLE)
         return {
             "percent": self._percent,
-            "node_id": _cut(self._current),
+            "node_id": cut(self._current, MAX_TITLE),
             "node": name,
             "node_percent": int(100 * self._done.get(self._current, 0)),
             "message": f"{self._percent} %: running "
-            f"{_cut(title) if isinstance(title, str) and title else name}",
+            f"{cut(title, MAX_TITLE) if isinstance(title, str) and title else name}",
         }
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= MAX_TITLE else f"{text[: MAX_TITLE - 3]}..."

@@ -6,9 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
-from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import urllib3
@@ -20,7 +18,7 @@ from worker_comfyui.job import UploadTargets
 from worker_comfyui.media.media_types import UNKNOWN
 from worker_comfyui.media.output_file import OutputFile
 from worker_comfyui.stop import Stop
-from worker_comfyui.strict import cut
+from worker_comfyui.wording import cut, status
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +158,7 @@ class _Upload:
         if not 200 <= answer.status < 300:
             said = " ".join(answer.data[:2000].decode("utf-8", "replace").split())
             raise _Refused(
-                f"answered {_status(answer.status)}: {cut(said, MAX_QUOTED)}",
+                f"answered {status(answer.status)}: {cut(said, MAX_QUOTED)}",
                 transient=answer.status in _TRANSIENT,
             )
 
@@ -175,9 +173,3 @@ def _is_transient(error: Exception) -> bool:
     if isinstance(error, _Refused):
         return error.transient
     return isinstance(error, connections.FAILURES) and connections.is_transient(error)
-
-
-def _status(code: int) -> str:
-    with suppress(ValueError):
-        return f"{code} {HTTPStatus(code).phrase}"
-    return str(code)

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from worker_comfyui import strict
+from worker_comfyui.config import MEGA
 from worker_comfyui.delivery.delivery import Delivery
 from worker_comfyui.errors import ResultTooLarge
 from worker_comfyui.media.output_file import OutputFile
-
-MEGA = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from botocore.parsers import ResponseParserError
 from worker_comfyui.hosts import connections
 from worker_comfyui.hosts.bucket_location import Location
 from worker_comfyui.hosts.public import NotPublic
-from worker_comfyui.strict import cut
+from worker_comfyui.wording import cut
 
 MAX_MESSAGE = 200
 _TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})

@@ -15,11 +15,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from worker_comfyui.config import MEGA
 from worker_comfyui.job import OutputOptions
 from worker_comfyui.media import images
 from worker_comfyui.media.image_info import ConversionError, ImageInfo
 
-MEGA = 1_000_000
 OPENING_BYTES = 256 * MEGA
 """Enough for every reader that is honest about its image, at opening it."""
 MAX_CONVERTED_PIXELS = 300 * MEGA

@@ -14,6 +14,7 @@ from typing import Any
 from worker_comfyui.errors import ConfigurationError, Detail
 from worker_comfyui.models.transfer.errors import Refused
 from worker_comfyui.models.transfer.sources import source
+from worker_comfyui.wording import cut
 
 FIELDS = ("folder", "name", "url", "sha256", "bytes")
 MAX_ENTRIES = 2000
@@ -157,11 +158,13 @@ def of_workflow(document: Any) -> list[Entry]:
     """List what a file of ComfyUI's editor says of its models; what cannot be used is left out.
 
     Its loader nodes, those of subgraphs as well, have `properties.models`: objects `{name, url,
-    directory, hash?, hash_type?}` (ComfyUI's workflow templates).
+    directory, hash?, hash_type?}` (ComfyUI's workflow templates). Older files have one list of
+    them at the top.
     """
     entries: dict[tuple[str, str, str], Entry] = {}
-    for node in _nodes(document):
-        models = _get(_get(node, "properties"), "models")
+    places = [(f"node {_get(node, 'id')}", _get(node, "properties")) for node in _nodes(document)]
+    for place, named in [*places, ("the workflow", document)]:
+        models = _get(named, "models")
         for item in models if isinstance(models, list) else ():
             is_sha256 = str(_get(item, "hash_type")).upper().replace("-", "") == "SHA256"
             entry = _entry(
@@ -171,7 +174,7 @@ def of_workflow(document: Any) -> list[Entry]:
                     "url": _get(item, "url"),
                     **({"sha256": _get(item, "hash")} if is_sha256 and _get(item, "hash") else {}),
                 },
-                f"node {_get(node, 'id')}",
+                place,
                 Origin.WORKFLOW,
                 [],
             )
@@ -202,7 +205,7 @@ def _entry(item: Any, path: str, origin: Origin, problems: list[Detail]) -> Entr
     faults = {name: fault for name in FIELDS if (fault := _CHECKS[name](item.get(name)))}
     for name in item:
         if name not in FIELDS:
-            faults[_cut(str(name))] = f"is unknown; the fields are {', '.join(FIELDS)}"
+            faults[cut(str(name))] = f"is unknown; the fields are {', '.join(FIELDS)}"
     problems += [_problem(f"{path}.{name}", fault) for name, fault in faults.items()]
     if faults:
         return None
@@ -271,11 +274,6 @@ _CHECKS = {
     "sha256": _sha256_fault,
     "bytes": _bytes_fault,
 }
-
-
-def _cut(text: str) -> str:
-    shown = text if len(text) <= 80 else f"{text[:77]}..."
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
 
 
 def line_to_add(folder: str, name: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Self
 from urllib.parse import urlsplit
 
-from worker_comfyui.config import Settings
+from worker_comfyui.config import GIGA, Settings
 from worker_comfyui.models.catalogue import Entry, Origin
 from worker_comfyui.models.transfer.content import SAFE
 from worker_comfyui.models.transfer.errors import Refused
@@ -17,11 +17,10 @@ from worker_comfyui.models.transfer.sources import (
     HUB,
     HUB_HOSTS,
     Source,
-    shown,
     source,
 )
+from worker_comfyui.wording import shown
 
-GB = 1_000_000_000
 ANY_HOST = "*"
 
 
@@ -53,7 +52,7 @@ class Policy:
         return cls(
             allow=settings.allow_model_downloads,
             hosts=settings.model_hosts,
-            max_bytes=int(settings.model_max_gb * GB),
+            max_bytes=int(settings.model_max_gb * GIGA),
             connect=connect,
             tokens=Tokens(
                 hub=settings.hf_token.value if settings.hf_token else None,

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from worker_comfyui.config import MEGA
 from worker_comfyui.models import memory
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,6 @@ RESERVE_BYTES = 2 << 30
 """Left free for ComfyUI and what it imports."""
 SHARE = 0.9
 """Of the free memory that may be filled: the rest is for what else happens meanwhile."""
-MEGA = 1_000_000
 
 
 class Preload:

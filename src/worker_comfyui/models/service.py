@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from worker_comfyui.config import Settings
+from worker_comfyui.config import GIGA, Settings
 from worker_comfyui.models import catalogue, ensure, jobs, loaders, preload
 from worker_comfyui.models.catalogue import Catalogue, Entry
 from worker_comfyui.models.ensure import Ensured, Surroundings
@@ -19,8 +19,6 @@ from worker_comfyui.models.transfer.progress import Progress
 from worker_comfyui.models.transfer.rules import Connect
 from worker_comfyui.models.transfer.terms import Caller
 from worker_comfyui.volume import fetched
-
-GB = 1_000_000_000
 
 
 class Models:
@@ -51,7 +49,7 @@ class Models:
         self._store = Store(
             fetched.locate(settings),
             volume=settings.runpod_volume_path,
-            max_bytes=int(limit * GB) if limit else None,
+            max_bytes=int(limit * GIGA) if limit else None,
         )
         self._own_models = own_models
 

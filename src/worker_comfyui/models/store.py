@@ -25,11 +25,12 @@ from worker_comfyui.models.transfer.errors import NoRoom, TransferError
 from worker_comfyui.models.transfer.fetch import ask
 from worker_comfyui.models.transfer.progress import size
 from worker_comfyui.models.transfer.remote import Remote
-from worker_comfyui.models.transfer.sources import Source, shown
+from worker_comfyui.models.transfer.sources import Source
 from worker_comfyui.models.transfer.terms import Caller, Fetched, Means, Wanted
 from worker_comfyui.models.unfinished import Unfinished
 from worker_comfyui.models.uses import Use, in_use
 from worker_comfyui.volume.fetched import Location
+from worker_comfyui.wording import shown
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from worker_comfyui.config import Secret, http_url
 from worker_comfyui.job import OutputOptions, S3Config, UploadTargets
 from worker_comfyui.media.media_types import KINDS
 from worker_comfyui.request.problems import Problems, kind_of
-from worker_comfyui.strict import cut
+from worker_comfyui.wording import cut
 
 SWITCHES = {"metadata": True, "previews": False, "workflow": False, "live": False}
 OUTPUT_FIELDS = ("delivery", "format", "quality", "upload", *SWITCHES)

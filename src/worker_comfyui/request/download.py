@@ -19,7 +19,7 @@ from worker_comfyui.hosts import connections, sockets
 from worker_comfyui.hosts.public import NotPublic
 from worker_comfyui.request.sink import Sink
 from worker_comfyui.stop import Stop
-from worker_comfyui.strict import cut
+from worker_comfyui.wording import shown, status
 
 MAX_REDIRECTS = 5
 CONNECT_TIMEOUT_S = 10.0
@@ -72,16 +72,6 @@ def download(url: str, sink: Sink, limits: Limits, stop: Stop) -> None:
         return _follow(http, url, sink)
 
 
-def shown(url: str) -> str:
-    """Shape a URL for messages: without user, password, query and fragment."""
-    try:
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-    except ValueError:
-        return "the URL"
-    return cut(f"{parts.scheme}://{host}{parts.path}", MAX_SHOWN)
-
-
 def _follow(http: urllib3.PoolManager, url: str, sink: Sink) -> None:
     start = url
     for _ in range(MAX_REDIRECTS + 1):
@@ -127,7 +117,7 @@ def _answer(url: str, response: urllib3.BaseHTTPResponse, sink: Sink) -> str | N
         return location
     if response.status != HTTPStatus.OK:
         kind = _Transient if response.status in RETRYABLE else InputUnavailable
-        raise kind(f"{shown(url)} answered {_status(response.status)}")
+        raise kind(f"{shown(url)} answered {status(response.status)}")
     if response.headers.get("Content-Encoding", "identity").lower() not in {"", "identity"}:
         raise InputUnavailable(f"{shown(url)} sends compressed content, though not asked to")
     with suppress(ValueError):
@@ -166,9 +156,3 @@ def _headers(parts: SplitResult) -> dict[str, str]:
         encoded = base64.b64encode(pair.encode("utf-8", "replace")).decode("ascii")
         headers["Authorization"] = f"Basic {encoded}"
     return headers
-
-
-def _status(code: int) -> str:
-    with suppress(ValueError):
-        return f"{code} {HTTPStatus(code).phrase}"
-    return str(code)

@@ -8,12 +8,14 @@ from typing import Any
 
 from worker_comfyui.job import Field, InputFile
 from worker_comfyui.request.problems import Problems
-from worker_comfyui.strict import cut
+from worker_comfyui.wording import cut
 
 MAX_FILES = 1000
 """In `images` and `files` together."""
 MAX_NAME_BYTES = 255
 MAX_FOLDERS = 7
+MAX_SHOWN = 80
+"""Characters of a name that cannot be used: enough to tell which one it is."""
 
 _FIELDS: dict[str, tuple[Field, ...]] = {
     "images": ("image", "url", "data"),
@@ -68,7 +70,7 @@ def _name(place: str, name: Any, seen: dict[str, str], problems: Problems) -> st
     plain = _without_dots(name)
     fault = _name_fault(plain)
     if fault:
-        problems.add(place, f"{fault}: {cut(name)}")
+        problems.add(place, f"{fault}: {cut(name, MAX_SHOWN)}")
         return None
     for other, first in seen.items():
         if plain.startswith(f"{other}/") or other.startswith(f"{plain}/"):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from worker_comfyui.config import Settings
+from worker_comfyui.config import MEGA, Settings
 from worker_comfyui.errors import InputTooLarge, InvalidRequest, JobError
 from worker_comfyui.job import FetchedInput, InputFile
 from worker_comfyui.media import decoding
@@ -18,9 +18,8 @@ from worker_comfyui.request import written_data
 from worker_comfyui.request.download import Limits, download
 from worker_comfyui.request.sink import Budget, Sink
 from worker_comfyui.stop import JobCancelled, Stop
-from worker_comfyui.strict import cut
+from worker_comfyui.wording import cut
 
-MEGA = 1_000_000
 READERS = 4
 LOAD_IMAGE_TYPES = frozenset(
     {
@@ -98,9 +97,7 @@ def fetch_one(source: str, place: str, folder: Path, settings: Settings, stop: S
         with Sink(path, limit, Budget(limit)) as sink:
             _write(source.strip(), sink, settings, stop)
     except JobError as error:
-        raise type(error)(
-            f"{place}: {error.message}", [{"path": place, "message": error.message}]
-        ) from error
+        raise type(error).at(place, error.message) from error
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -10,12 +9,12 @@ from itertools import islice
 from typing import Any
 
 from worker_comfyui.config import Secret
-from worker_comfyui.errors import InvalidRequest
+from worker_comfyui.errors import InvalidRequest, InvalidWorkflow
 from worker_comfyui.job import Job, Workflow
 from worker_comfyui.request.delivery_options import output_options, s3_config
 from worker_comfyui.request.files import input_files
 from worker_comfyui.request.problems import Problems, kind_of
-from worker_comfyui.strict import cut
+from worker_comfyui.wording import cut, likely
 
 INPUT_FIELDS = (
     "workflow",
@@ -38,7 +37,7 @@ MAX_TIMEOUT_S = 7 * 24 * 3600
 MAX_NESTING = 64
 MAX_UNKNOWN = 50
 
-_EXPORT = "In ComfyUI, use File → Export (API) and send the content of that file as `workflow`."
+_EXPORT = InvalidWorkflow.hint
 
 
 def parse(raw: Mapping[str, Any]) -> Job:
@@ -206,6 +205,6 @@ def _unknown(sent: dict[str, Any]) -> Iterator[str]:
     """Warn of fields that were meant to be others; what is somebody else's is ignored."""
     unknown = (name for name in sent if name not in INPUT_FIELDS)
     for name in islice(unknown, MAX_UNKNOWN):
-        close = difflib.get_close_matches(cut(name), INPUT_FIELDS, n=1, cutoff=0.8)
-        if close and close[0] not in sent:
-            yield f"`{cut(name)}` is unknown and was ignored; did you mean `{close[0]}`?"
+        close = likely(name, INPUT_FIELDS, at_least=0.8)
+        if close and close not in sent:
+            yield f"`{cut(name)}` is unknown and was ignored; did you mean `{close}`?"

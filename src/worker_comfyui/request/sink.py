@@ -8,9 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from worker_comfyui.config import MEGA
 from worker_comfyui.errors import InputTooLarge, disk_errors
-
-MEGA = 1_000_000
 
 
 class Budget:

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 Made = TypeVar("Made")
 
 RUNS = 2
+"""A crash may be chance. A workflow that ends ComfyUI twice would do it for ever."""
 PING_TIMEOUT_S = 1.0
 LOOK_S = 0.05
 

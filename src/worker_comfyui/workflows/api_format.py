@@ -6,13 +6,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from worker_comfyui.errors import InvalidWorkflow
 from worker_comfyui.job import Workflow
-from worker_comfyui.workflows.problems import Problems, cut
+from worker_comfyui.wording import cut
+from worker_comfyui.workflows.problems import Problems
 
 MAX_NESTING = 64
 """Levels of lists and objects; ComfyUI's own reader of JSON ends not far above."""
 
-EXPORT = "Send the content of a workflow file: File → Save or File → Export (API) in ComfyUI."
+EXPORT = InvalidWorkflow.hint
 
 
 def is_api_format(value: Any) -> bool:

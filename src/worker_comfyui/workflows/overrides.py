@@ -12,9 +12,10 @@ from typing import Any
 
 from worker_comfyui.errors import Detail
 from worker_comfyui.job import Workflow
+from worker_comfyui.wording import cut, listed
 from worker_comfyui.workflows.class_inputs import specs_of
 from worker_comfyui.workflows.editor.node_classes import InputSpec
-from worker_comfyui.workflows.problems import Problems, cut, listed, with_candidates
+from worker_comfyui.workflows.problems import Problems, with_candidates
 from worker_comfyui.workflows.values import RANDOM, Takes, WrongValueError
 
 MAX_OVERRIDES = 1_000

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 from worker_comfyui.errors import Detail, InvalidRequest, sentence
+from worker_comfyui.wording import cut, likely, listed
 
 MAX_DETAILS = 50
-MAX_TEXT = 300
 
 
 class Problems:
@@ -46,28 +44,9 @@ def refusal(details: Sequence[Detail], left_out: int = 0) -> InvalidRequest:
     return InvalidRequest(message, details)
 
 
-def at(path: str, message: str) -> InvalidRequest:
-    """Make the error of a single problem at a place in the request."""
-    return refusal([{"path": path, "message": message}])
-
-
-def cut(value: Any) -> str:
-    """Shorten a caller's text for a message."""
-    text = value if isinstance(value, str) else str(value)[: MAX_TEXT + 1]
-    return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 3]}..."
-
-
-def listed(names: Iterable[str], limit: int = 10) -> str:
-    """Name the first few, and count the rest."""
-    every = list(names)
-    shown = ", ".join(repr(cut(name)) for name in every[:limit])
-    rest = len(every) - limit
-    return f"{shown} and {rest} more" if rest > 0 else shown
-
-
 def with_candidates(message: str, wanted: str, names: Collection[str], there: str) -> Detail:
     """Say what is wrong with a name, with the closest one that is right, or a list of some."""
-    close = difflib.get_close_matches(cut(wanted), [cut(name) for name in names], n=1, cutoff=0.6)
+    close = likely(wanted, names)
     if close:
-        return {"did_you_mean": close[0], "message": f"{message}; did you mean {close[0]!r}?"}
+        return {"did_you_mean": cut(close), "message": f"{message}; did you mean {cut(close)!r}?"}
     return {"message": f"{message}; {there} {listed(names)}" if names else message}

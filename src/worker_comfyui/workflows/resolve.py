@@ -8,13 +8,11 @@ from datetime import datetime
 from random import Random, SystemRandom
 from typing import Any
 
-from worker_comfyui.errors import Detail
+from worker_comfyui.errors import Detail, InvalidRequest
 from worker_comfyui.job import Workflow
 from worker_comfyui.workflows import overrides as setting
 from worker_comfyui.workflows.api_format import checked
 from worker_comfyui.workflows.editor.convert import Circumstances, Conversion, convert
-from worker_comfyui.workflows.models import ModelEntry, named_models
-from worker_comfyui.workflows.problems import at
 from worker_comfyui.workflows.sent import Sent, Sources, unwrap
 
 MAX_NOTES = 20
@@ -30,7 +28,6 @@ class Resolved:
             (`extra_pnginfo.workflow`); None if only the API format was sent.
         drawn: What `"random"` became, by `"<node id>.<input>"`.
         notes: What the caller may want to know.
-        models: Where the file says its models can be had.
         problems: With `lenient` only: why it must not run.
     """
 
@@ -38,7 +35,6 @@ class Resolved:
     graph: Mapping[str, Any] | None = None
     drawn: Mapping[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    models: list[ModelEntry] = field(default_factory=list)
     problems: list[Detail] = field(default_factory=list)
 
 
@@ -99,7 +95,6 @@ def resolve(sent: Any, object_info: ObjectInfo, options: Options | None = None) 
         resolved.graph,
         changed.drawn,
         resolved.notes,
-        resolved.models,
         resolved.problems,
     )
 
@@ -127,12 +122,11 @@ def _converted(found: Sent, info: _Once, options: Options) -> Resolved:
         raise conversion.problems.error()
     if not conversion.workflow:
         message = "has no node that runs: all are notes, muted or bypassed, or there are none"
-        raise at(found.path, message)
+        raise InvalidRequest.at(found.path, message)
     return Resolved(
         checked(conversion.workflow, "workflow"),
         found.value,
         notes=[*found.notes, *_notes(conversion)][:MAX_NOTES],
-        models=named_models(conversion.nodes, conversion.workflow, found.value),
         problems=conversion.problems.details,
     )
 

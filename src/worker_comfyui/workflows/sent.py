@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from worker_comfyui.errors import InvalidRequest
+from worker_comfyui.wording import cut
 from worker_comfyui.workflows.api_format import EXPORT, is_api_format, kind
 from worker_comfyui.workflows.editor.reading import is_editor_format
 from worker_comfyui.workflows.embedded import reading as embedded
-from worker_comfyui.workflows.problems import at, cut
 
 MAX_LAYERS = 8
 """Wrappings around a workflow, such as a text in a request in a text."""
@@ -91,23 +92,23 @@ def unwrap(value: Any, sources: Sources, path: str = "workflow") -> Sent:
         else:
             layer = _from_text(layer, sources)
             sources = Sources()  # what was loaded is not followed to other places
-    raise at(layer.path, f"is wrapped more than {MAX_LAYERS} times. {EXPORT}")
+    raise InvalidRequest.at(layer.path, f"is wrapped more than {MAX_LAYERS} times. {EXPORT}")
 
 
 def _inside(layer: _Layer) -> _Layer:
     """Take off one wrapping."""
     value, path = layer.value, layer.path
     if value is None:
-        raise at(path, f"is missing. {EXPORT}")
+        raise InvalidRequest.at(path, f"is missing. {EXPORT}")
     if not isinstance(value, Mapping):
-        raise at(path, f"must be an object, not {kind(value)}. {EXPORT}")
+        raise InvalidRequest.at(path, f"must be an object, not {kind(value)}. {EXPORT}")
     if not value:
-        raise at(path, f"has no nodes. {EXPORT}")
+        raise InvalidRequest.at(path, f"has no nodes. {EXPORT}")
     for unwrapped in (_of_request, _of_prompt, _of_graph, _of_history):
         inner = unwrapped(layer, value)
         if inner is not None:
             return inner
-    raise at(path, f"is not a workflow: no node in it has a `class_type`. {EXPORT}")
+    raise InvalidRequest.at(path, f"is not a workflow: no node in it has a `class_type`. {EXPORT}")
 
 
 def _of_request(layer: _Layer, value: Mapping[str, Any]) -> _Layer | None:
@@ -172,12 +173,12 @@ def _from_text(layer: _Layer, sources: Sources) -> _Layer:
     text, path = layer.value.strip(), layer.path
     if _ADDRESS.match(text) or _BASE64.fullmatch(text):
         if sources.load is None:
-            raise at(path, "is a file or an address, which cannot be read here")
+            raise InvalidRequest.at(path, "is a file or an address, which cannot be read here")
         return _from_file(layer, sources.load(text, path))
     if not text:
-        raise at(path, f"is empty. {EXPORT}")
+        raise InvalidRequest.at(path, f"is empty. {EXPORT}")
     if sources.find is None:
-        raise at(path, f"is a text, but not JSON. {EXPORT}")
+        raise InvalidRequest.at(path, f"is a text, but not JSON. {EXPORT}")
     return replace(layer, value=sources.find(text, path))
 
 
@@ -185,9 +186,9 @@ def _json(text: str | bytes, path: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise at(path, f"is a text that is not JSON: {error}") from None
+        raise InvalidRequest.at(path, f"is a text that is not JSON: {error}") from None
     except RecursionError:
-        raise at(path, "is a text with JSON that is nested too deep") from None
+        raise InvalidRequest.at(path, "is a text with JSON that is nested too deep") from None
 
 
 def _from_file(layer: _Layer, data: bytes) -> _Layer:
@@ -199,7 +200,9 @@ def _from_file(layer: _Layer, data: bytes) -> _Layer:
         graph = found.workflow if is_editor_format(found.workflow) else None
         return replace(layer, value=_only_known(found.prompt), graph=graph)
     if found.workflow is None:
-        raise at(layer.path, f"is a {found.kind} file whose `prompt` is not a workflow")
+        raise InvalidRequest.at(
+            layer.path, f"is a {found.kind} file whose `prompt` is not a workflow"
+        )
     note = f"the {found.kind} file has no `prompt`: its editor's file was converted"
     return replace(layer, value=found.workflow, notes=(*layer.notes, note))
 

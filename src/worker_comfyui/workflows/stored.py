@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from worker_comfyui.workflows.problems import at, cut, listed
+from worker_comfyui.errors import InvalidRequest
+from worker_comfyui.wording import cut, likely, listed
 
 SUFFIX = ".json"
 MAX_FILE_BYTES = 64 * 1024 * 1024
@@ -37,12 +37,14 @@ class StoredWorkflows:
             InvalidRequest: there is none of this name, or it cannot be read.
         """
         if not _is_name(name):
-            raise at(path, f"{cut(name)!r} is neither JSON nor the name of a stored workflow")
+            raise InvalidRequest.at(
+                path, f"{cut(name)!r} is neither JSON nor the name of a stored workflow"
+            )
         for folder in self._folders:
             file = _inside(folder, name)
             if file is not None:
                 return _read(file, name, path)
-        raise at(path, self._unknown(name))
+        raise InvalidRequest.at(path, self._unknown(name))
 
     def names(self) -> list[str]:
         """List the names, sorted; at most `MAX_LISTED`."""
@@ -52,10 +54,9 @@ class StoredWorkflows:
     def _unknown(self, name: str) -> str:
         names = self.names()
         message = f"there is no stored workflow {cut(name)!r}"
-        wanted = name.removesuffix(SUFFIX)
-        close = difflib.get_close_matches(wanted, names, n=1, cutoff=0.5)
+        close = likely(name, names)
         if close:
-            return f"{message}; did you mean {close[0]!r}?"
+            return f"{message}; did you mean {close!r}?"
         if names:
             return f"{message}; there are {listed(names)}"
         folders = " and ".join(str(folder) for folder in self._folders)
@@ -84,13 +85,15 @@ def _inside(folder: Path, name: str) -> Path | None:
 def _read(file: Path, name: str, path: str) -> Any:
     try:
         if file.stat().st_size > MAX_FILE_BYTES:
-            raise at(path, f"the stored workflow {cut(name)!r} is too large")
+            raise InvalidRequest.at(path, f"the stored workflow {cut(name)!r} is too large")
         return json.loads(file.read_bytes())
     except (ValueError, RecursionError):
-        raise at(path, f"the stored workflow {cut(name)!r} is not JSON") from None
+        raise InvalidRequest.at(path, f"the stored workflow {cut(name)!r} is not JSON") from None
     except OSError as error:
         why = error.strerror or "it cannot be read"
-        raise at(path, f"the stored workflow {cut(name)!r} cannot be read: {why}") from None
+        raise InvalidRequest.at(
+            path, f"the stored workflow {cut(name)!r} cannot be read: {why}"
+        ) from None
 
 
 def _names(folder: Path) -> Iterator[str]:

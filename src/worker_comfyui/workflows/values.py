@@ -8,8 +8,9 @@ from typing import Any
 
 from worker_comfyui.errors import Detail
 from worker_comfyui.job import Workflow, is_link
+from worker_comfyui.wording import cut
 from worker_comfyui.workflows.editor.node_classes import COMBO, InputSpec
-from worker_comfyui.workflows.problems import cut, with_candidates
+from worker_comfyui.workflows.problems import with_candidates
 
 RANDOM = "random"
 MAX_DRAWN = 2**53 - 1

@@ -38,19 +38,6 @@ IMAGE: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyUI]:
-    """A server for all tests that leave nothing behind in it."""
-    with running_comfyui(tmp_path_factory.mktemp("comfyui")) as server:
-        yield server
-
-
-@pytest.fixture
-def client(comfyui: ComfyUI) -> Iterator[ComfyClient]:
-    with ComfyClient(comfyui.address) as client:
-        yield client
-
-
 def new_id() -> str:
     return str(uuid.uuid4())
 
@@ -248,7 +235,7 @@ def test_a_websocket_on_which_nothing_comes_gives_none_in_time(comfyui: ComfyUI)
     assert stream.receive(5)  # the first status
     started = time.monotonic()
     assert stream.receive(0.1) is None
-    assert 0.05 < time.monotonic() - started < 2
+    assert 0.05 < time.monotonic() - started < 8
     stream.close()
     with pytest.raises(Disconnected):
         stream.receive(0.1)

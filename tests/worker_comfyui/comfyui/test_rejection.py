@@ -12,14 +12,13 @@ import pytest
 from worker_comfyui.comfyui.file_problems import outside
 from worker_comfyui.comfyui.node_problems import (
     MAX_OPTIONS,
-    MAX_TEXT,
     Context,
     NodeClass,
     node_problems,
 )
 from worker_comfyui.comfyui.rejection import MAX_DETAILS, explain
-from worker_comfyui.comfyui.suggestions import LIKELY_CLASS, likely
 from worker_comfyui.errors import Detail, PromptRejected
+from worker_comfyui.wording import LIKELY_CLASS, MAX_TEXT, likely
 
 RECORDED = Path(__file__).resolve().parents[3] / "test_resources" / "comfyui"
 CLASSES: dict[str, dict[str, Any]] = json.loads((RECORDED / "object_info.json").read_text())

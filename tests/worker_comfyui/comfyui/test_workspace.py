@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.support.comfyui import ComfyUI, running_comfyui
+from tests.support.comfyui import ComfyUI
 from worker_comfyui.comfyui.client import ComfyClient
 from worker_comfyui.comfyui.outputs import Outputs
 from worker_comfyui.comfyui.process.aside import ASIDE, recover
@@ -265,18 +265,6 @@ def test_folders_that_are_not_there_are_empty(tmp_path: Path, scratch: Path) -> 
     workspace = LocalWorkspace(missing, scratch)
     assert take(workspace, reported("x.png")).files == []
     workspace.close()
-
-
-@pytest.fixture(scope="module")
-def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyUI]:
-    with running_comfyui(tmp_path_factory.mktemp("comfyui")) as server:
-        yield server
-
-
-@pytest.fixture
-def client(comfyui: ComfyUI) -> Iterator[ComfyClient]:
-    with ComfyClient(comfyui.address) as client:
-        yield client
 
 
 def test_files_of_a_comfyui_elsewhere_are_downloaded_and_left_alone(

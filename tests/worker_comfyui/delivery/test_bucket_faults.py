@@ -34,13 +34,6 @@ def bucket_at(url: str, **changes: Any) -> Bucket:
     return replace(bucket, **changes)
 
 
-@pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    path = tmp_path / "0.png"
-    path.write_bytes(bytes(range(256)) * 1024)
-    return path
-
-
 def failure(bucket: Bucket, path: Path, stop: Stop = NEVER) -> str:
     """Upload a file, which must fail; return the reason."""
     (result,) = bucket.upload([Upload(path, "x.png", "image/png")], stop)
@@ -72,7 +65,7 @@ def test_a_bucket_that_is_never_done_ends_with_the_job(talk: Conversation, pictu
         started = time.monotonic()
         with pytest.raises(TimedOut, match="while it delivered its files"):
             bucket_at(server.url).upload([Upload(picture, "x.png", "image/png")], stop)
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 10
     assert not [t.name for t in threading.enumerate() if t.name.startswith("upload")]
 
 
@@ -85,7 +78,7 @@ def test_a_bucket_that_is_never_done_costs_a_bounded_time(
     with conversing(talk) as server:
         started = time.monotonic()
         reason = failure(bucket_at(server.url, attempts=4, read_timeout_s=0.5), picture)
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 10
     assert "did not" in reason or "answered more" in reason
 
 

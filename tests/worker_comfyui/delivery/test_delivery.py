@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 import requests
 from PIL import Image
 
-from tests.support.s3 import ACCESS_KEY, SECRET_KEY, S3Server, serving_s3
+from tests.support.s3 import ACCESS_KEY, SECRET_KEY, S3Server
 from tests.support.tcp_proxy import Faults, proxying
 from worker_comfyui.config import Secret
 from worker_comfyui.delivery.bucket import Bucket
@@ -63,13 +62,6 @@ class Folder:
 def folder(tmp_path: Path) -> Folder:
     (tmp_path / "scratch").mkdir()
     return Folder(tmp_path / "scratch")
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[S3Server]:
-    with serving_s3(tmp_path / "s3") as running:
-        running.make_bucket("results")
-        yield running
 
 
 def bucket_at(url: str, secret: str = SECRET_KEY) -> Bucket:

@@ -140,7 +140,7 @@ def test_an_address_that_is_never_done_ends_with_the_job(tmp_path: Path) -> None
             started = time.monotonic()
             with pytest.raises(TimedOut):
                 presigned.upload([made(tmp_path, "x.zip")], targets, stop, allow_private=True)
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < 8
     assert not [t.name for t in threading.enumerate() if t.name.startswith("upload")]
 
 

@@ -238,7 +238,7 @@ def test_a_tiff_of_overlapping_directories_ends_with_the_job(tmp_path: Path) -> 
     started = time.monotonic()
     with pytest.raises(TimedOut):
         decoding.check(written(tmp_path, overlapping_tiff()), MANY, stop)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10
 
 
 def test_a_cancelled_job_ends_the_reader(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_a_cancelled_job_ends_the_reader(tmp_path: Path) -> None:
     started = time.monotonic()
     with pytest.raises(JobCancelled):
         decoding.convert(picture(tmp_path), OutputOptions(format="jpeg"), Stop(cancelled.is_set))
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8
     assert not process.is_running()
 
 

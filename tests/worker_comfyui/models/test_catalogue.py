@@ -10,7 +10,8 @@ from worker_comfyui.errors import ConfigurationError, Detail
 from worker_comfyui.models import loaders
 from worker_comfyui.models.catalogue import Catalogue, Entry, Origin, parse, read
 from worker_comfyui.models.transfer.errors import Refused
-from worker_comfyui.models.transfer.sources import is_source, shown, source
+from worker_comfyui.models.transfer.sources import is_source, source
+from worker_comfyui.wording import shown
 
 GOOD = {"folder": "loras", "name": "x.safetensors", "url": "hf://a/b/x.safetensors"}
 

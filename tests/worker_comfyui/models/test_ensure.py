@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.comfyui import ROOT, ComfyUI, running_comfyui
 from tests.support.hub import Hub, safetensors
+from tests.support.waiting import wait_until
 from worker_comfyui.config import Secret, Settings
 from worker_comfyui.errors import ModelRefused, ModelUnavailable, TimedOut
 from worker_comfyui.models import catalogue
@@ -346,10 +347,7 @@ def test_a_redirect_to_a_private_address_is_refused(hub: Hub, start: Callable[..
 
 def wait_for_no_threads() -> None:
     """See that none goes on by itself: one may just write its last piece."""
-    deadline = time.monotonic() + 10
-    while any(thread.name.startswith("model") for thread in threading.enumerate()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: not any(t.name.startswith("model") for t in threading.enumerate()))
 
 
 @pytest.mark.parametrize("why", [JobCancelled, TimedOut])
@@ -375,7 +373,7 @@ def test_a_cancel_or_a_deadline_ends_it_at_once_and_keeps_what_came(
 
     with pytest.raises(why):
         kit.ensure(load("m.safetensors"), [entry()], tick)
-    assert time.monotonic() - began[0] < 3  # at once, as far as a busy machine lets it
+    assert time.monotonic() - began[0] < 10  # the rest would take half a minute
     wait_for_no_threads()
     assert kit.listed("checkpoints") == []
     assert any(said.startswith("fetching m.safetensors, ") for said in kit.said)
@@ -407,3 +405,9 @@ def test_the_entries_of_an_editor_s_file_are_those_of_its_nodes() -> None:
     odd_ones: list[Any] = [None, [], 5, {"nodes": 5}, {"nodes": [{"properties": []}]}]
     for odd in odd_ones:
         assert catalogue.of_workflow(odd) == []
+
+
+def test_older_files_name_their_models_at_the_top() -> None:
+    item = {"name": "v.safetensors", "url": "hf://a/b/v.safetensors", "directory": "vae"}
+    [found] = catalogue.of_workflow({"nodes": [], "models": [item, 5]})
+    assert (found.folder, found.name, found.url) == ("vae", "v.safetensors", item["url"])

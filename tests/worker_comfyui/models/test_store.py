@@ -17,6 +17,7 @@ import pytest
 from tests.support.hub import COMMIT, Hub, safetensors
 from tests.support.transfers import caller
 from tests.support.volume import cached_model
+from tests.support.waiting import wait_until
 from worker_comfyui.models import cached
 from worker_comfyui.models.catalogue import Entry, Origin
 from worker_comfyui.models.policy import Policy
@@ -181,10 +182,7 @@ def test_what_a_killed_worker_left_is_gone_on_with_by_the_next(hub: Hub, tmp_pat
     hub.add("a/b/m.safetensors", content)
     hub.bytes_per_s = 4 * MEGA
     first = worker(tmp_path, hub)
-    deadline = time.monotonic() + 30
-    while hub.sent_so_far("a/b/m.safetensors") < 30 * MEGA:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: hub.sent_so_far("a/b/m.safetensors") >= 30 * MEGA)
     second = worker(tmp_path, hub)  # waits for the first one
     time.sleep(1.5)
     first.send_signal(signal.SIGKILL)

@@ -196,8 +196,8 @@ def test_a_result_that_never_arrives_is_named_in_the_log_and_the_worker_goes_on(
         async with running_loop(FakeWorker(), monkeypatch, platform=platform):
             began = time.monotonic()
             platform.waiting.append("a")
-            await until(lambda: "result is lost" in caplog.text)
-            assert 1.0 <= time.monotonic() - began < 3
+            await until(lambda: "result is lost" in caplog.text, 10)
+            assert time.monotonic() - began >= 1.0
             platform.waiting.append("b")
             await until(lambda: platform.posts == [("b", {"output": {"done": "b"}})])
 

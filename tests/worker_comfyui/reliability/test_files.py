@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.worker import WorkerUnderTest, running_worker, wait_until, worker_is_clean
+from tests.support.waiting import wait_until
+from tests.support.worker import WorkerUnderTest, running_worker, worker_is_clean
 from tests.support.workflows import (
     color_of,
     empty_image,
@@ -23,12 +23,6 @@ from tests.support.workflows import (
     reporting,
     saved_input,
 )
-
-
-@pytest.fixture(scope="module")
-def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerUnderTest]:
-    with running_worker(tmp_path_factory.mktemp("comfyui")) as running:
-        yield running
 
 
 def contents(result: dict[str, Any]) -> dict[str, bytes]:

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.worker import WorkerUnderTest, running_worker, wait_until, worker_is_clean
+from tests.support.waiting import wait_until
+from tests.support.worker import WorkerUnderTest, running_worker, worker_is_clean
 from tests.support.workflows import (
     color_of,
     empty_image,

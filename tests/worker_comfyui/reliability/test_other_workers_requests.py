@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from tests.support.worker import WorkerUnderTest, running_worker, worker_is_clean
+from tests.support.worker import WorkerUnderTest, worker_is_clean
 from tests.support.workflows import color_of, saved_image, saved_input
-
-
-@pytest.fixture(scope="module")
-def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerUnderTest]:
-    with running_worker(tmp_path_factory.mktemp("comfyui")) as running:
-        yield running
 
 
 def encoded(image_format: str = "PNG", missing: int = 0) -> str:

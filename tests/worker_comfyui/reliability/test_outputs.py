@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.support.comfyui import REAL_COMFYUI
-from tests.support.worker import WorkerUnderTest, running_worker, worker_is_clean
+from tests.support.worker import WorkerUnderTest, worker_is_clean
 from tests.support.workflows import (
     color_of,
     empty_image,
@@ -21,12 +21,6 @@ from tests.support.workflows import (
     reporting,
     saved_image,
 )
-
-
-@pytest.fixture(scope="module")
-def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerUnderTest]:
-    with running_worker(tmp_path_factory.mktemp("comfyui")) as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)

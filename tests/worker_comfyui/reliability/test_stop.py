@@ -10,17 +10,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.support.worker import (
-    RunningJob,
-    WorkerUnderTest,
-    alive,
-    running_worker,
-    wait_until,
-    worker_is_clean,
-)
+from tests.support.waiting import wait_until
+from tests.support.worker import RunningJob, WorkerUnderTest, alive, running_worker, worker_is_clean
 from tests.support.workflows import color_of, input_image, node, saved_image, saved_input
 
-CANCEL_S = 2.0
+CANCEL_S = 8.0
 INTERRUPT_S = 1.0
 
 
@@ -195,7 +189,8 @@ def test_a_node_that_hangs_past_the_deadline_costs_comfyui_but_not_the_next_job(
     result = worker.run({"workflow": {"1": node("TestHang", seconds=600)}, "timeout_s": 0.5})
 
     assert result["error_code"] == "TIMED_OUT"
-    assert time.monotonic() - started < 0.5 + CANCEL_S  # the restart comes after the answer
+    assert time.monotonic() - started < 0.5 + CANCEL_S
+    assert alive(before)  # the restart comes after the answer
     assert "refresh_worker" not in result
     assert_next_job_waits_for_its_turn(worker)
     assert not alive(before)
@@ -209,7 +204,7 @@ def test_a_node_that_hangs_is_cancelled_by_a_restart(worker: WorkerUnderTest) ->
     job.cancel()
 
     assert job.was_cancelled()
-    assert time.monotonic() - started < INTERRUPT_S + 3
+    assert time.monotonic() - started < INTERRUPT_S + CANCEL_S
     assert not alive(before)
     assert_next_job_is_clean(worker)
 

@@ -11,7 +11,8 @@ import pytest
 
 from tests.support.comfyui import ComfyUI, running_comfyui
 from tests.support.comfyui_proxy import ComfyUIProxy, proxying_comfyui
-from tests.support.worker import RunningJob, WorkerUnderTest, remote_worker, wait_until
+from tests.support.waiting import wait_until
+from tests.support.worker import RunningJob, WorkerUnderTest, remote_worker
 from tests.support.workflows import color_of, node, saved_image
 
 POLL_S = 0.5
@@ -97,7 +98,7 @@ def test_a_websocket_that_drops_at_any_moment_costs_no_job_and_little_time(line:
         started = time.monotonic()
         result = line.worker.run({"workflow": saved_image(cut)})
         assert color_of(result["images"][0]) == (cut >> 16, cut >> 8 & 255, cut & 255)
-        assert time.monotonic() - started < POLL_S + 4
+        assert time.monotonic() - started < POLL_S + 8
 
 
 def test_a_job_ends_from_history_when_the_websocket_says_nothing(line: Line) -> None:
@@ -106,7 +107,7 @@ def test_a_job_ends_from_history_when_the_websocket_says_nothing(line: Line) -> 
     result = line.worker.run({"workflow": saved_image(0x123456)})
 
     assert color_of(result["images"][0]) == (0x12, 0x34, 0x56)
-    assert time.monotonic() - started < POLL_S + 6
+    assert time.monotonic() - started < POLL_S + 8
 
 
 def test_a_missed_final_event_costs_no_more_than_the_slow_timer(line: Line, tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_a_missed_final_event_costs_no_more_than_the_slow_timer(line: Line, tmp_
     ended = time.monotonic()
 
     assert_ran_once(job, tmp_path / "runs", 0.3)
-    assert time.monotonic() - ended < POLL_S + 2
+    assert time.monotonic() - ended < POLL_S + 8
 
 
 def test_a_job_ends_from_history_when_no_websocket_can_be_opened(line: Line) -> None:
@@ -127,7 +128,7 @@ def test_a_job_ends_from_history_when_no_websocket_can_be_opened(line: Line) -> 
 
     assert color_of(result["images"][0]) == (0x65, 0x43, 0x21)
     assert line.proxy.websockets == opened
-    assert time.monotonic() - started < POLL_S + 4
+    assert time.monotonic() - started < POLL_S + 8
 
 
 def test_the_websocket_comes_back_after_it_was_refused_for_a_while(

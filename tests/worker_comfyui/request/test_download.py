@@ -393,7 +393,7 @@ def test_a_server_that_drips_gets_no_more_time_than_the_total(before_headers: bo
         started = time.monotonic()
         with pytest.raises(InputUnavailable, match=r"not downloaded within 0\.3 s"):
             download(f"http://{address}/", Limits(0.3, allow_private=True), never)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 8
 
 
 def test_a_cancelled_download_ends_at_once() -> None:

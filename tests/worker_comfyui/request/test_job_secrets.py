@@ -122,7 +122,7 @@ def test_a_huge_request_is_looked_into_quickly_and_from_its_top() -> None:
     job = {"input": {"workflow": {"1": {"inputs": inputs}}, "comfy_org_api_key": "comfy-key"}}
     started = time.monotonic()
     found = list(islice(job_secrets.secrets_of(job), 64))
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
     assert found[0] == "comfy-key"
     assert len(found) == 64
 

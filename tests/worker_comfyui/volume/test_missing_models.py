@@ -4,7 +4,6 @@ import json
 import logging
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 
 from tests.support.recorded import RECORDED
 from tests.support.volume import cached_model, weights
+from tests.support.waiting import wait_until
 from tests.support.worker import WorkerUnderTest, running_worker
 from tests.support.workflows import node
 from worker_comfyui.config import Settings
@@ -167,10 +167,7 @@ def test_the_report_is_repeated_when_a_model_is_missing(
     assert not any(thread.name == "report" for thread in threading.enumerate())
     for name in ("x.safetensors", "y.safetensors"):
         models.locate({**detail, "received": name})
-    deadline = time.monotonic() + 20
-    while any(thread.name == "report" for thread in threading.enumerate()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: not any(thread.name == "report" for thread in threading.enumerate()))
     starts = [r for r in caplog.records if r.getMessage().startswith("network volume: ")]
     assert len(starts) == 1
 

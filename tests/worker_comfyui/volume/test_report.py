@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.support.volume import cached_model, weights
+from tests.support.waiting import wait_until
 from worker_comfyui.config import Settings
 from worker_comfyui.volume import report
 from worker_comfyui.volume.layout import Layout
@@ -139,10 +139,7 @@ def test_a_volume_that_is_too_full_is_reported_in_part(
 
 
 def wait_for_threads() -> None:
-    deadline = time.monotonic() + 20
-    while any(thread.name == "report" for thread in threading.enumerate()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: not any(thread.name == "report" for thread in threading.enumerate()))
 
 
 def test_the_report_is_logged_when_it_is_wanted(

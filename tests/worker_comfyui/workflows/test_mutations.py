@@ -16,7 +16,7 @@ from worker_comfyui.errors import Detail, InvalidRequest
 from worker_comfyui.workflows.api_format import checked
 from worker_comfyui.workflows.editor.convert import convert
 
-MAX_SECONDS = 5
+MAX_SECONDS = 20
 """Far above what any of them takes; loops without end take longer."""
 
 ANYTHING = st.recursive(

@@ -1,4 +1,4 @@
-"""From what was sent to what runs: both formats, overrides, models, notes."""
+"""From what was sent to what runs: both formats, overrides, notes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,9 @@ import pytest
 from tests.worker_comfyui.workflows.graphs import graph, node, text_to_image
 from tests.worker_comfyui.workflows.pairs import NOW, object_info
 from worker_comfyui.errors import InvalidRequest
-from worker_comfyui.workflows.models import ModelEntry
 from worker_comfyui.workflows.resolve import Options, Resolved, resolve
 
 API = {"1": {"class_type": "SaveImage", "inputs": {"filename_prefix": "x"}}}
-MODEL = {
-    "name": "m.safetensors",
-    "url": "https://example.com/m.safetensors",
-    "directory": "checkpoints",
-    "hash": "abc",
-    "hash_type": "SHA256",
-}
 
 
 def run(sent: Any, **options: Any) -> Resolved:
@@ -30,12 +22,6 @@ def run(sent: Any, **options: Any) -> Resolved:
 
 def never() -> Mapping[str, Any]:
     raise AssertionError("object info was asked for")
-
-
-def with_models(*entries: Any, **more: Any) -> Any:
-    file = text_to_image()
-    file["nodes"][0]["properties"] = {"models": list(entries)}
-    return file | more
 
 
 def test_an_api_workflow_runs_as_it_is_and_needs_no_object_info() -> None:
@@ -111,39 +97,3 @@ def test_nesting_without_end_is_refused() -> None:
     file["nodes"][1]["widgets_values"] = [{"deep": deep}]
     with pytest.raises(InvalidRequest, match="nested more than 64 levels"):
         run(file)
-
-
-def test_models_that_the_file_names_are_collected() -> None:
-    assert run(with_models(MODEL)).models == [
-        ModelEntry(**MODEL, node_id="1", input="ckpt_name"),
-    ]
-
-
-def test_models_of_old_files_stand_at_the_top() -> None:
-    assert run(with_models(models=[MODEL])).models[0].node_id == "1"
-
-
-@pytest.mark.parametrize(
-    "entry",
-    [
-        MODEL | {"name": "another.safetensors"},
-        MODEL | {"url": None},
-        {"name": "m.safetensors"},
-        "m.safetensors",
-        None,
-    ],
-)
-def test_entries_that_no_node_uses_or_that_lack_something_are_left_out(entry: Any) -> None:
-    assert run(with_models(entry)).models == []
-
-
-def test_models_of_muted_loaders_are_left_out() -> None:
-    file = with_models(MODEL)
-    file["nodes"][0]["mode"] = 2
-    assert run(file).models == []
-
-
-def test_a_model_in_a_folder_is_found_by_its_name() -> None:
-    file = with_models(MODEL)
-    file["nodes"][0]["widgets_values"] = ["sdxl\\m.safetensors"]
-    assert run(file).models[0].input == "ckpt_name"

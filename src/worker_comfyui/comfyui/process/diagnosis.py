@@ -6,11 +6,9 @@ import re
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from worker_comfyui.comfyui.process.bootstrap import EXECUTOR_ENDED, SIGN
 
-Cause = Literal["died", "executor", "output", "frozen", "unusable", "asked", "stopping"]
 """Of an end: the process died, a node ended the thread that runs workflows, a node returned what
 ComfyUI cannot send, nothing answered, nothing more can be run in it, the worker asked for it, the
 worker stops."""
@@ -22,13 +20,11 @@ class Ended:
 
     Attributes:
         reason: What happened, as a clause: `ComfyUI was killed (SIGKILL)`.
-        cause: What kind of end it was.
         run_again: Whether the job in hand may run once more. False where the job itself, run
             again, would certainly do the same.
     """
 
     reason: str
-    cause: Cause
     run_again: bool = True
 
 
@@ -132,17 +128,16 @@ def death(code: int, log_lines: Sequence[str]) -> Ended:
         signs = [line.removeprefix(SIGN) for line in log_lines if line.startswith(SIGN)]
         why = f" with {signs[-1][:MAX_EXCEPTION]}" if signs else ""
         return Ended(
-            f"a node ended the thread of ComfyUI that runs workflows{why}", "executor", False
+            f"a node ended the thread of ComfyUI that runs workflows{why}", run_again=False
         )
     exception = last_exception(log_lines)
     if exception and _NOT_JSON.match(exception):
         return Ended(
             f"a node returned something that is not JSON, and ComfyUI ended ({exception})",
-            "output",
-            False,
+            run_again=False,
         )
     why = f" ({exception})" if exception and code > 0 else ""
-    return Ended(f"ComfyUI {exit_reason(code)}{why}", "died")
+    return Ended(f"ComfyUI {exit_reason(code)}{why}")
 
 
 def last_exception(log_lines: Sequence[str]) -> str | None:

@@ -46,11 +46,6 @@ class Liveness:
         self._idle_since: float | None = None
         self._last: Look | None = None
 
-    @property
-    def is_silent(self) -> bool:
-        """Whether the last look had no answer."""
-        return self._silent_since is not None
-
     def frozen_after(self, look: Look) -> float | None:
         """Take the next look; return the seconds of silence if it is frozen, else None."""
         last, self._last = self._last, look

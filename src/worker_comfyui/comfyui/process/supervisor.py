@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 WAIT_S = 0.2
 DRAIN_S = 0.2
 STOP_GRACE_S = 5.0
-_STOPPING = Ended("the worker stops", "stopping")
+_STOPPING = Ended("the worker stops")
 
 
 class Supervisor:
@@ -162,7 +162,7 @@ class Supervisor:
         """Kill this incarnation, if it still lives, so that the next is started."""
         with self._changed:
             if self._number == incarnation.number and incarnation.number not in self._ended:
-                self._must_end = Ended(reason, "asked", run_again=False)
+                self._must_end = Ended(reason, run_again=False)
                 self._changed.notify_all()
             while incarnation.number not in self._ended and not self._stopping:
                 self._changed.wait(WAIT_S)
@@ -185,7 +185,7 @@ class Supervisor:
             with self._changed:  # nobody may wait for ever
                 self._ready = None
                 reason = f"the worker's supervisor failed: {error}"
-                self._ended[self._number] = Ended(reason, "died")
+                self._ended[self._number] = Ended(reason)
                 self._error = ComfyStartFailed(reason)
                 self._changed.notify_all()
         finally:
@@ -230,7 +230,7 @@ class Supervisor:
             run = self._starter.start(self._number, self._note_error)
         except OSError as error:
             reason = f"ComfyUI could not be started: {error} (see COMFYUI_PATH, COMFYUI_PYTHON)"
-            return Ended(reason, "died"), []
+            return Ended(reason), []
         try:
             ended = self._watched(run)
         finally:
@@ -268,7 +268,7 @@ class Supervisor:
         if self._stopping:
             return _STOPPING
         if self._unusable and not self._jobs:
-            return Ended(self._unusable, "unusable", run_again=False)
+            return Ended(self._unusable, run_again=False)
         return self._must_end
 
     def _note_error(self, text: str) -> None:

@@ -59,7 +59,7 @@ class Watch:
             seconds = time.monotonic() - self._started
             if self._is_too_late(looks, seconds):
                 where = self._whose()
-                return Ended(f"{where} was not ready after {seconds:.0f} s", "frozen")
+                return Ended(f"{where} was not ready after {seconds:.0f} s")
 
     def until_end(self) -> Ended:
         """Wait until it ends, freezes, or must end."""
@@ -75,11 +75,11 @@ class Watch:
             looked = time.monotonic()
             was_starved, starved = starved, self.lacks_descriptors()
             if was_starved and starved:
-                return Ended("ComfyUI has no file descriptors left", "unusable", run_again=False)
+                return Ended("ComfyUI has no file descriptors left", run_again=False)
             if starved:  # then it cannot answer, and a node may be about to close them
                 continue
             if silent_s := liveness.frozen_after(self._look()):
-                return Ended(f"{self._whose()} gave no answer for {silent_s:.0f} s", "frozen")
+                return Ended(f"{self._whose()} gave no answer for {silent_s:.0f} s")
 
     def lacks_descriptors(self) -> bool:
         """Tell whether its nodes have opened all the files that it may open."""

@@ -7,14 +7,13 @@ source, and what its users' tools saved in place of models.
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from email.message import Message
-from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from worker_comfyui.models.transfer.errors import Refused, Transient
-from worker_comfyui.models.transfer.sources import HUB, Source, shown
+from worker_comfyui.models.transfer.sources import HUB, Source
+from worker_comfyui.wording import shown, status
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 MAX_WAIT_S = 300.0
@@ -85,13 +84,6 @@ def wait(headers: Message) -> float | None:
     if left and seconds and int(left[1]) == 0:
         return min(float(seconds[1]), MAX_WAIT_S)
     return None
-
-
-def status(code: int) -> str:
-    """Write an HTTP status for people."""
-    with suppress(ValueError):
-        return f"{code} {HTTPStatus(code).phrase}"
-    return str(code)
 
 
 def _other(hop: Hop, source: Source) -> str:

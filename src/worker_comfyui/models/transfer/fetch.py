@@ -19,8 +19,9 @@ from worker_comfyui.models.transfer.progress import Meter, size
 from worker_comfyui.models.transfer.ranges import Ranges
 from worker_comfyui.models.transfer.remote import Remote, list_repository, look_up
 from worker_comfyui.models.transfer.requests import Patience, follow, read
-from worker_comfyui.models.transfer.sources import Source, shown
+from worker_comfyui.models.transfer.sources import Source
 from worker_comfyui.models.transfer.terms import Caller, Fetched, Means, Wanted
+from worker_comfyui.wording import shown
 
 REPORT_S = 1.0
 RESTARTS = 3

@@ -8,7 +8,6 @@ from collections import deque
 from dataclasses import dataclass
 
 WINDOW_S = 3.0
-GB = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,4 +79,4 @@ class Meter:
 
 def size(count: int) -> str:
     """Write a number of bytes for people."""
-    return f"{count / GB:.1f} GB" if count >= GB / 10 else f"{count / 1e6:.1f} MB"
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

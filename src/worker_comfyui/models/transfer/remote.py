@@ -13,7 +13,8 @@ from worker_comfyui.models.transfer.errors import Damaged, Refused
 from worker_comfyui.models.transfer.lines import Line
 from worker_comfyui.models.transfer.requests import Patience, follow, get_json
 from worker_comfyui.models.transfer.rules import Rules
-from worker_comfyui.models.transfer.sources import Source, hub_url, shown
+from worker_comfyui.models.transfer.sources import Source, hub_url
+from worker_comfyui.wording import shown
 
 MAX_FILES = 20_000
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")

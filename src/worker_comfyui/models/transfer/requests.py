@@ -16,7 +16,8 @@ from worker_comfyui.models.transfer.answers import Hop
 from worker_comfyui.models.transfer.errors import Refused, Transient, Unreachable
 from worker_comfyui.models.transfer.lines import Line, Watch
 from worker_comfyui.models.transfer.rules import Rules
-from worker_comfyui.models.transfer.sources import Source, shown
+from worker_comfyui.models.transfer.sources import Source
+from worker_comfyui.wording import shown
 
 T = TypeVar("T")
 

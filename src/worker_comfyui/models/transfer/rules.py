@@ -16,8 +16,8 @@ from worker_comfyui.models.transfer.sources import (
     CIVITAI_HOSTS,
     HUB,
     HUB_HOSTS,
-    shown,
 )
+from worker_comfyui.wording import shown
 
 Connect = Callable[[str, int, float], socket.socket]
 """Connects to (host, port) within some seconds. It raises OSError, or Refused for an address

@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlencode, urlsplit
 
 from worker_comfyui.models.transfer.errors import Refused
+from worker_comfyui.wording import shown
 
 HUB = "https://huggingface.co"
 HUB_HOSTS = frozenset(("huggingface.co", "www.huggingface.co", "hf.co"))
@@ -92,18 +93,6 @@ def source(text: str, hub: str = HUB, civitai: str = CIVITAI) -> Source:
         name=PurePosixPath(path).name,
         connections=MAX_CONNECTIONS // 2,
     )
-
-
-def shown(url: str) -> str:
-    """Shape a URL for messages: without user, password, query and fragment."""
-    try:
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-    except ValueError:
-        return "the URL"
-    text = f"{parts.scheme}://{host}{parts.path}"
-    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def hub_url(repository: str, revision: str, path: str, hub: str = HUB) -> str:

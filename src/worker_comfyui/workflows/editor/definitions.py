@@ -11,8 +11,8 @@ from collections import defaultdict, deque
 from collections.abc import Iterable
 from typing import Any
 
+from worker_comfyui.errors import InvalidRequest
 from worker_comfyui.workflows.editor.graph import File, Graph, Node
-from worker_comfyui.workflows.problems import at
 
 _COUNTED = re.compile("0|[1-9][0-9]{0,14}")
 MAX_DEPTH = 100
@@ -123,9 +123,11 @@ def build_order(file: File) -> list[Graph]:
                 ready.append(user)
     if len(order) != len(needed):
         looped = next(graph for graph in needed if missing[id(graph)] and graph is not file.root)
-        raise at(looped.path, f"the subgraph {looped.name!r} contains itself")
+        raise InvalidRequest.at(looped.path, f"the subgraph {looped.name!r} contains itself")
     if depth[id(file.root)] > MAX_DEPTH:
-        raise at(file.root.path, f"has subgraphs nested deeper than {MAX_DEPTH} levels")
+        raise InvalidRequest.at(
+            file.root.path, f"has subgraphs nested deeper than {MAX_DEPTH} levels"
+        )
     return order
 
 
@@ -138,7 +140,9 @@ def _check_slots(graphs: list[Graph], path: str) -> None:
         if node.definition is not None
     )
     if slots > MAX_SLOTS:
-        raise at(path, f"has subgraphs with more than {MAX_SLOTS} inputs and outputs in all")
+        raise InvalidRequest.at(
+            path, f"has subgraphs with more than {MAX_SLOTS} inputs and outputs in all"
+        )
 
 
 def _needed(root: Graph) -> list[Graph]:

@@ -12,12 +12,13 @@ from typing import Any
 
 from worker_comfyui.errors import Detail, InvalidRequest
 from worker_comfyui.job import Workflow
+from worker_comfyui.wording import cut
 from worker_comfyui.workflows.editor import javascript, packs, text
 from worker_comfyui.workflows.editor.graph import UNSET, Graph, Mode, Node, Widget
 from worker_comfyui.workflows.editor.reading import MAX_NODES
 from worker_comfyui.workflows.editor.trace import Scope, Source, Tracer, Value
 from worker_comfyui.workflows.editor.virtual import REFUSED, Role, role
-from worker_comfyui.workflows.problems import Problems, at, cut
+from worker_comfyui.workflows.problems import Problems
 
 MAX_INPUTS = 2_000_000
 """Inputs of all nodes that run, each copy of a subgraph counted."""
@@ -77,7 +78,9 @@ class Exporter:
             self.emitted[emitted.id] = emitted
             self._inputs_left -= len(node.inputs) + len(node.widgets)
             if self._inputs_left < 0:
-                raise at(self._root.path, f"has more than {MAX_INPUTS} inputs in its nodes")
+                raise InvalidRequest.at(
+                    self._root.path, f"has more than {MAX_INPUTS} inputs in its nodes"
+                )
         reason = {Role.MISSING: _missing, Role.REFUSED: _refused, Role.REAL: packs.fault}.get(kind)
         message = reason(node) if reason else None
         if message:
@@ -177,7 +180,9 @@ def _in_order(root: Scope) -> Iterator[tuple[Scope, Node]]:
         for inner in _inside(root.inside(node)):
             count += 1
             if count > MAX_NODES:
-                raise at(root.graph.path, f"has more than {MAX_NODES} nodes in its subgraphs")
+                raise InvalidRequest.at(
+                    root.graph.path, f"has more than {MAX_NODES} nodes in its subgraphs"
+                )
             yield inner
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from worker_comfyui.errors import InvalidRequest
 from worker_comfyui.workflows.editor.graph import (
     INPUT_PANEL,
     OUTPUT_PANEL,
@@ -26,7 +27,7 @@ from worker_comfyui.workflows.editor.group_values import GroupValues
 from worker_comfyui.workflows.editor.node_classes import InputSpec, NodeClass, NodeClasses
 from worker_comfyui.workflows.editor.reading import MAX_NODES, object_at, objects, read_node
 from worker_comfyui.workflows.editor.virtual import PRIMITIVE, REROUTE
-from worker_comfyui.workflows.problems import at, refusal
+from worker_comfyui.workflows.problems import refusal
 
 PREFIXES = ("workflow>", "workflow/")
 MAX_DEPTH = 20
@@ -113,7 +114,7 @@ class _Counter:
         """Return a new id."""
         self._count += 1
         if self._count > MAX_NODES:
-            raise at(self._path, f"has more than {MAX_NODES} nodes in its groups")
+            raise InvalidRequest.at(self._path, f"has more than {MAX_NODES} nodes in its groups")
         self._last += 1
         return str(self._last)
 

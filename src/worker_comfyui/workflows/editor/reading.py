@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from worker_comfyui.errors import InvalidRequest
+from worker_comfyui.wording import cut
 from worker_comfyui.workflows.editor.graph import File, Graph, Link, Node, Port, Slot
-from worker_comfyui.workflows.problems import at, cut
 
 MAX_NODES = 100_000
 """Nodes and links of a file, and nodes after subgraphs are expanded. Thousands are in use."""
@@ -44,7 +45,7 @@ def read(raw: Mapping[str, Any], path: str = "workflow") -> File:
         definitions[graph.id] = graph
         total += len(graph.listed) + 1
         if total > MAX_NODES:
-            raise at(path, f"has more than {MAX_NODES} nodes")
+            raise InvalidRequest.at(path, f"has more than {MAX_NODES} nodes")
         waiting += _definitions(definition, where)
     return File(root, definitions, raw)
 
@@ -57,7 +58,7 @@ def _definitions(raw: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mappi
 def _graph(raw: Mapping[str, Any], path: str) -> Graph:
     graph = Graph(path, last_node_id=_last_node_id(raw, path))
     if not isinstance(raw.get("nodes"), list | None):
-        raise at(f"{path}.nodes", "must be a list")
+        raise InvalidRequest.at(f"{path}.nodes", "must be a list")
     for where, node in objects(raw, "nodes", path):
         graph.listed.append(read_node(node, where, graph))
     graph.index()
@@ -77,11 +78,11 @@ def read_node(raw: Mapping[str, Any], path: str, graph: Graph) -> Node:
     mode = raw.get("mode")
     stored = raw.get("widgets_values")
     if not isinstance(mode, int | float | None):
-        raise at(f"{path}.mode", f"must be a number, not {cut(repr(mode))}")
+        raise InvalidRequest.at(f"{path}.mode", f"must be a number, not {cut(repr(mode))}")
     if not isinstance(stored, list | dict | None):
-        raise at(f"{path}.widgets_values", "must be a list, or an object by names")
+        raise InvalidRequest.at(f"{path}.widgets_values", "must be a list, or an object by names")
     if not isinstance(raw.get("type"), str):
-        raise at(f"{path}.type", "must be the name of a node class")
+        raise InvalidRequest.at(f"{path}.type", "must be the name of a node class")
     outputs = [output for _, output in objects(raw, "outputs", path)]
     title = raw.get("title")
     return Node(
@@ -103,7 +104,7 @@ def read_node(raw: Mapping[str, Any], path: str, graph: Graph) -> Node:
 def _slot(raw: Mapping[str, Any], path: str) -> Slot:
     name = raw.get("name")
     if not isinstance(name, str | None):
-        raise at(f"{path}.name", "must be text")
+        raise InvalidRequest.at(f"{path}.name", "must be text")
     widget = raw.get("widget")
     link = raw.get("link")
     return Slot(
@@ -117,9 +118,9 @@ def _slot(raw: Mapping[str, Any], path: str) -> Slot:
 def _links(raw: Mapping[str, Any], path: str) -> Iterator[Link]:
     links = raw.get("links")
     if not isinstance(links, list | None):
-        raise at(f"{path}.links", "must be a list")
+        raise InvalidRequest.at(f"{path}.links", "must be a list")
     if len(links or ()) > MAX_NODES:
-        raise at(f"{path}.links", f"has more than {MAX_NODES} links")
+        raise InvalidRequest.at(f"{path}.links", f"has more than {MAX_NODES} links")
     for index, entry in enumerate(links or ()):
         link = None if entry is None else _link(entry, f"{path}.links[{index}]")
         if link is not None:
@@ -134,7 +135,9 @@ def _link(raw: Any, path: str) -> Link | None:
         keys = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
         values = [raw.get(key) for key in keys]
     else:
-        raise at(path, "must be [id, origin_id, origin_slot, target_id, target_slot, type]")
+        raise InvalidRequest.at(
+            path, "must be [id, origin_id, origin_slot, target_id, target_slot, type]"
+        )
     link, origin, target = (_id_text(values[place]) for place in (0, 1, 3))
     origin_slot, target_slot = (_slot_index(values[place]) for place in (2, 4))
     if link is None or origin is None or target is None or origin_slot is None:
@@ -155,7 +158,7 @@ def object_at(raw: Mapping[str, Any], key: str, path: str) -> Mapping[str, Any]:
     if value is None or value == []:  # PHP-like tools write an empty object so
         return {}
     if not isinstance(value, Mapping):
-        raise at(f"{path}.{key}", "must be an object")
+        raise InvalidRequest.at(f"{path}.{key}", "must be an object")
     return value
 
 
@@ -165,15 +168,15 @@ def objects(raw: Mapping[str, Any], key: str, path: str) -> Iterator[tuple[str, 
     if values is None:
         return
     if not isinstance(values, list):
-        raise at(f"{path}.{key}", "must be a list")
+        raise InvalidRequest.at(f"{path}.{key}", "must be a list")
     limit = MAX_NODES if key in {"nodes", "subgraphs"} else MAX_SLOTS
     if len(values) > limit:
-        raise at(f"{path}.{key}", f"has more than {limit} entries")
+        raise InvalidRequest.at(f"{path}.{key}", f"has more than {limit} entries")
     for index, value in enumerate(values):
         if value is None:
             continue
         if not isinstance(value, Mapping):
-            raise at(f"{path}.{key}[{index}]", "must be an object")
+            raise InvalidRequest.at(f"{path}.{key}[{index}]", "must be an object")
         yield f"{path}.{key}[{index}]", value
 
 
@@ -192,7 +195,7 @@ def _ids(raw: Any) -> list[str]:
 def _id(raw: Any, path: str) -> str:
     text = _id_text(raw)
     if text is None:
-        raise at(path, f"must be a number or text, not {cut(repr(raw))}")
+        raise InvalidRequest.at(path, f"must be a number or text, not {cut(repr(raw))}")
     return text
 
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from worker_comfyui.errors import InvalidRequest
 from worker_comfyui.workflows.embedded import audio, images, media
 from worker_comfyui.workflows.embedded.texts import Collected, DamagedError, Texts
-from worker_comfyui.workflows.problems import at
 
 Reader = Callable[[memoryview, Collected], None]
 
@@ -70,7 +70,9 @@ def read(data: bytes, path: str = "workflow") -> Embedded:
     """
     known = container(data)
     if known is None:
-        raise at(path, f"is a file in which ComfyUI embeds no workflow; it does in {READABLE}")
+        raise InvalidRequest.at(
+            path, f"is a file in which ComfyUI embeds no workflow; it does in {READABLE}"
+        )
     kind, reader = known
     found = Collected()
     try:
@@ -78,10 +80,10 @@ def read(data: bytes, path: str = "workflow") -> Embedded:
     except (DamagedError, struct.error) as error:
         why = str(error) if isinstance(error, DamagedError) else "is cut off or damaged"
         if not _has_any(found.texts):
-            raise at(path, f"is a {kind} file that {why}") from None
+            raise InvalidRequest.at(path, f"is a {kind} file that {why}") from None
     embedded = Embedded(kind, *_both(found.texts))
     if embedded.prompt is None and embedded.workflow is None:
-        raise at(
+        raise InvalidRequest.at(
             path,
             f"is a {kind} file without a workflow: it was not saved by ComfyUI, or something that "
             "it went through (a messenger, an image editor) took it out",

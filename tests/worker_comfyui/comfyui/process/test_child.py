@@ -15,7 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.processes import is_gone, number_in, wait_until
+from tests.support.processes import is_gone, number_in
+from tests.support.waiting import wait_until
 from worker_comfyui.comfyui.process.child import ComfyProcess
 from worker_comfyui.comfyui.process.log_lines import MAX_LINE_BYTES
 from worker_comfyui.comfyui.process.process_log import MAX_TAIL_CHARACTERS, TAIL_LINES
@@ -119,7 +120,7 @@ def test_a_process_that_obeys_ends_within_its_grace(tmp_path: Path) -> None:
         "print('ready'); time.sleep(60)\n"
     )
     with running(program, tmp_path) as process:
-        assert wait_until(lambda: process.last_lines() == ["ready"])
+        wait_until(lambda: process.last_lines() == ["ready"])
         started = time.monotonic()
         process.stop(grace_s=20)
         assert time.monotonic() - started < 10
@@ -134,14 +135,14 @@ def test_a_process_that_does_not_obey_is_killed_after_its_grace(tmp_path: Path) 
         "print('ready'); time.sleep(60)\n"
     )
     with running(program, tmp_path) as process:
-        assert wait_until(lambda: process.last_lines() == ["ready"])
+        wait_until(lambda: process.last_lines() == ["ready"])
         process.stop(grace_s=0.2)
         assert process.wait(0) == -signal.SIGKILL
 
 
 def test_a_frozen_process_is_killed(tmp_path: Path) -> None:
     with running("import time; print('ready'); time.sleep(60)", tmp_path) as process:
-        assert wait_until(lambda: process.last_lines() == ["ready"])
+        wait_until(lambda: process.last_lines() == ["ready"])
         os.killpg(process.session, signal.SIGSTOP)
         process.stop(grace_s=0.1)
         # The polite signal is delivered with the other, and may be seen first.
@@ -159,7 +160,7 @@ def test_stop_ends_the_children_as_well(tmp_path: Path, grace_s: float) -> None:
     with running(program, tmp_path) as process:
         child = number_in(tmp_path / "child")
         process.stop(grace_s=grace_s)
-        assert wait_until(lambda: is_gone(child))
+        wait_until(lambda: is_gone(child))
 
 
 def test_stop_ends_children_that_outlived_the_process(tmp_path: Path) -> None:
@@ -175,7 +176,7 @@ def test_stop_ends_children_that_outlived_the_process(tmp_path: Path) -> None:
         process.last_lines()  # the child holds the log open: nobody waits for that
         process.stop(grace_s=5)
         assert time.monotonic() - started < 5
-        assert wait_until(lambda: is_gone(child))
+        wait_until(lambda: is_gone(child))
 
 
 def test_stopping_twice_does_no_harm(tmp_path: Path) -> None:
@@ -218,7 +219,7 @@ def test_the_process_dies_with_its_parent_however_that_ends(tmp_path: Path, numb
         assert not is_gone(child)
         parent.send_signal(number)
         assert parent.wait(10) == -number
-        assert wait_until(lambda: is_gone(child), 5)
+        wait_until(lambda: is_gone(child), 5)
     finally:
         parent.kill()
         parent.wait()

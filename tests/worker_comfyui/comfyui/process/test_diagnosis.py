@@ -92,14 +92,12 @@ def test_a_node_that_ended_the_executor_is_not_run_again() -> None:
     ended = death(EXECUTOR_ENDED, ["Traceback ...", f"{SIGN}SystemExit: 3"])
     assert ended == Ended(
         "a node ended the thread of ComfyUI that runs workflows with SystemExit: 3",
-        "executor",
         run_again=False,
     )
 
 
 def test_what_is_not_json_is_the_cause_of_the_end_and_is_not_run_again() -> None:
     ended = death(1, [*NOT_JSON, "Exception ignored in: <coroutine>"])
-    assert ended.cause == "output"
     assert ended.run_again is False
     assert "something that is not JSON" in ended.reason
     assert "Object of type ndarray is not JSON serializable" in ended.reason
@@ -126,7 +124,7 @@ def test_what_is_not_json_is_the_cause_of_the_end_and_is_not_run_again() -> None
 def test_any_other_death_is_said_with_its_exception_and_the_job_may_run_again(
     code: int, log: list[str], reason: str
 ) -> None:
-    assert death(code, log) == Ended(reason, "died", run_again=True)
+    assert death(code, log) == Ended(reason, run_again=True)
 
 
 def test_an_exception_of_many_characters_is_cut() -> None:

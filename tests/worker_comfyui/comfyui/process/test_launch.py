@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import is_gone, number_in, wait_until
+from tests.support.processes import is_gone, number_in
+from tests.support.waiting import wait_until
 from worker_comfyui.comfyui.process import launch
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such call")
@@ -134,7 +135,7 @@ def test_everything_ends_when_the_worker_is_killed(tmp_path: Path) -> None:
         orphan = number_in(tmp_path / "orphan")
         parent.kill()
         parent.wait(10)
-        assert wait_until(lambda: is_gone(orphan), 10)
+        wait_until(lambda: is_gone(orphan), 10)
 
 
 @linux_only
@@ -146,7 +147,7 @@ def test_orphans_that_end_by_themselves_leave_no_zombie(tmp_path: Path) -> None:
     )
     with launching(tmp_path, program) as process:
         orphan = number_in(tmp_path / "orphan")
-        assert wait_until(lambda: not Path(f"/proc/{orphan}").exists(), 10)
+        wait_until(lambda: not Path(f"/proc/{orphan}").exists(), 10)
         assert process.poll() is None
 
 

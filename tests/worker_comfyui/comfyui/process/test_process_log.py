@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.support.waiting import wait_until
 from worker_comfyui import logs
 from worker_comfyui.comfyui.process.process_log import BURST_BYTES, BYTES_PER_SECOND, ProcessLog
 
@@ -45,9 +46,7 @@ def test_a_traceback_is_logged_as_one_though_nothing_follows(
 ) -> None:
     program = "import threading\nthreading.Thread(target=lambda: 1 / 0).start()\ninput()"
     with reading(program) as (log, _):
-        give_up_at = time.monotonic() + 20
-        while not log.tail() and time.monotonic() < give_up_at:
-            time.sleep(0.01)
+        wait_until(log.tail)
         log.drain(20)
         ((level, text),) = logged(caplog)
     assert level == logging.ERROR
@@ -71,13 +70,12 @@ def test_after_a_drain_all_that_was_printed_is_logged(caplog: pytest.LogCaptureF
         assert process.stdin is not None
         process.stdin.write(b"go\n")
         process.stdin.flush()
-        while log.tail()[-1:] != ["line 2999"]:
-            time.sleep(0.001)
+        wait_until(lambda: log.tail()[-1:] == ["line 2999"])
         log.drain(20)
         assert logged(caplog)[-1] == (logging.INFO, "line 2999")
         started = time.monotonic()
         log.drain(20)  # nothing more
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 8
 
 
 def test_a_drain_of_what_has_ended_returns() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import wait_until
+from tests.support.waiting import wait_until
 from worker_comfyui.comfyui.process import vital_signs
 from worker_comfyui.comfyui.process.child import ComfyProcess
 
@@ -30,7 +30,7 @@ def session(program: str, cwd: Path) -> Iterator[tuple[int, str]]:
     """Run a program; yield its session and the first line that it prints."""
     process = ComfyProcess([sys.executable, "-c", program], cwd=cwd)
     try:
-        assert wait_until(lambda: bool(process.last_lines()))
+        wait_until(lambda: bool(process.last_lines()))
         yield process.session, process.last_lines()[0]
     finally:
         process.stop(grace_s=0)
@@ -61,7 +61,7 @@ def test_work_is_seen_as_processor_time_of_all_its_processes(tmp_path: Path) -> 
     with session(program, tmp_path) as (ours, _):
         before = vital_signs.activity(ours)
         assert before is not None
-        assert wait_until(lambda: seconds(ours) > before.cpu_s + 0.2)
+        wait_until(lambda: seconds(ours) > before.cpu_s + 0.2)
 
 
 def test_one_that_sleeps_does_nothing(tmp_path: Path) -> None:
