@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import closing
 from pathlib import Path
 from types import FrameType
 
@@ -70,13 +71,13 @@ def _serve(settings: Settings, supervisor: Supervisor, redactor: Redactor) -> in
     logs.configure(settings, redactor)  # the SDK's import has set up logging of its own
     if settings.websocket_trace:
         logs.trace_websockets()
-    worker = Worker(settings, supervisor, redactor)
-    supervisor.wait_ready()
-    worker.warm_up()
-    if settings.serve_api_locally:
-        sys.argv[1:1] = ["--rp_serve_api", "--rp_api_host", "0.0.0.0"]  # noqa: S104  # asked for
-    serverless.serve(settings, worker)
-    worker.close()
+    with closing(Worker(settings, supervisor, redactor)) as worker:
+        worker.preload()
+        supervisor.wait_ready()
+        worker.warm_up()
+        if settings.serve_api_locally:
+            sys.argv[1:1] = ["--rp_serve_api", "--rp_api_host", "0.0.0.0"]  # noqa: S104  # asked for
+        serverless.serve(settings, worker)
     return 1 if worker.must_retire else 0
 
 

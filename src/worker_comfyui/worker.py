@@ -12,18 +12,23 @@ from worker_comfyui.comfyui.supervisor import Supervisor
 from worker_comfyui.comfyui.tracking import Update
 from worker_comfyui.config import Settings
 from worker_comfyui.errors import ConfigurationError, InternalError, InvalidRequest, JobError
+from worker_comfyui.media.media_types import KINDS
+from worker_comfyui.models.preload import Preload
 from worker_comfyui.redaction import Redactor
 from worker_comfyui.request import parse as request
 from worker_comfyui.request.job_secrets import secrets_of
 from worker_comfyui.run.context import JobContext, Shared
 from worker_comfyui.run.job_run import run_job
 from worker_comfyui.stop import JobCancelled, Stop
+from worker_comfyui.workflows.api_format import is_api_format
 
 log = logging.getLogger(__name__)
 
 MEGA = 1_000_000
 RUNSYNC_LIMIT_MB = 20.0
 RUN_LIMIT_MB = 10.0
+WITHOUT_SECRETS = frozenset((*KINDS, "timings"))
+"""Parts of a result in which no text of the caller or of a node stands."""
 ENVELOPE_BYTES = 2000
 """What the SDK and this module write around the result, with room to spare."""
 
@@ -41,6 +46,7 @@ class Worker:
         self._supervisor = supervisor
         self._redactor = redactor
         self._shared = Shared.of(settings, supervisor)
+        self._preload: Preload | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -68,15 +74,22 @@ class Worker:
         Raises:
             JobCancelled: the job was cancelled; ComfyUI no longer works on it.
         """
+        return self._run(raw, Stop(cancelled), report, self._limit_bytes(str(raw.get("id", ""))))
+
+    def _run(
+        self,
+        raw: Mapping[str, Any],
+        stop: Stop,
+        report: Callable[[Update], None],
+        limit_bytes: int | None,
+    ) -> dict[str, Any]:
         job_id = str(raw.get("id", ""))
         with logs.fields(job_id=job_id), self._redactor.knowing(secrets_of(raw)):
             try:
                 job = request.parse(raw)
-                context = JobContext(self._shared, job, Stop(cancelled), report)
-                result = run_job(context, self._limit_bytes(job_id))
-                for part in ("errors", "texts"):  # a node may print what it was given
-                    if part in result:
-                        result[part] = self._redactor.value(result[part])
+                result = run_job(JobContext(self._shared, job, stop, report), limit_bytes)
+                for part in result.keys() - WITHOUT_SECRETS:  # a node may print what it was given
+                    result[part] = self._redactor.value(result[part])
                 timings = result["timings"]
                 log.info(
                     "job done in %.2f s",
@@ -102,25 +115,51 @@ class Worker:
 
     def close(self) -> None:
         """Close the connections to ComfyUI."""
+        if self._preload:
+            self._preload.stop()
         self._shared.close()
+
+    def preload(self) -> None:
+        """Begin to read PRELOAD_MODELS and the warm-up's models into memory; return at once.
+
+        Raises:
+            ConfigurationError: WARMUP_WORKFLOW cannot be read.
+        """
+        workflow = self._warm_up_input().get("workflow")
+        # Any other form becomes a workflow with ComfyUI's help alone.
+        known = workflow if isinstance(workflow, dict) and is_api_format(workflow) else {}
+        nodes = {node_id: node for node_id, node in known.items() if isinstance(node, dict)}
+        self._preload = self._shared.models.preload(nodes)
 
     def warm_up(self) -> None:
         """Run WARMUP_WORKFLOW, so that its models are loaded before the first job comes.
 
+        What it makes goes nowhere.
+
         Raises:
             ConfigurationError: it cannot be read, or it fails.
         """
-        path = self._settings.warmup_workflow
-        if path is None:
+        sent = self._warm_up_input()
+        if not sent:
             return
-        try:
-            sent = json.loads(path.read_text())
-            wrapped = sent.get("input", sent if "workflow" in sent else {"workflow": sent})
-        except (OSError, ValueError, AttributeError) as error:
-            raise ConfigurationError(f"WARMUP_WORKFLOW cannot be used: {error}") from error
-        result = self.run({"id": "warm-up", "input": wrapped}, lambda: False, lambda _: None)
+        raw = {"id": "warm-up", "input": sent}
+        result = self._run(raw, Stop(lambda: False), lambda _: None, limit_bytes=None)
         if "error" in result:
             raise ConfigurationError(f"WARMUP_WORKFLOW failed: {result['error']}")
+
+    def _warm_up_input(self) -> dict[str, Any]:
+        """Read WARMUP_WORKFLOW, a workflow or a request, as `input`; empty: there is none."""
+        path = self._settings.warmup_workflow
+        if path is None:
+            return {}
+        try:
+            sent = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"WARMUP_WORKFLOW cannot be used: {error}") from error
+        if isinstance(sent, dict) and isinstance(sent.get("input"), dict):
+            sent = sent["input"]
+        is_input = isinstance(sent, dict) and "workflow" in sent
+        return sent if is_input else {"workflow": sent}
 
     def _limit_bytes(self, job_id: str) -> int:
         """Return how large a result may be; the platform has one limit for each way to call it.

@@ -75,6 +75,18 @@ class JobContext:
     stop: Stop
     report: Callable[[Update], None]
 
+    def say(self, message: str, percent: int = 0) -> None:
+        """Report what is done before a workflow runs, and how far that is."""
+        self.report(
+            {
+                "percent": 0,
+                "node_id": "",
+                "node": "",
+                "node_percent": percent,
+                "message": message,
+            }
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
