@@ -12,22 +12,19 @@ from worker_comfyui.comfyui.supervisor import Supervisor
 from worker_comfyui.comfyui.tracking import Update
 from worker_comfyui.config import Settings
 from worker_comfyui.errors import ConfigurationError, InternalError, InvalidRequest, JobError
-from worker_comfyui.media.media_types import KINDS
-from worker_comfyui.models.preload import Preload
 from worker_comfyui.redaction import Redactor
 from worker_comfyui.request import parse as request
 from worker_comfyui.request.job_secrets import secrets_of
 from worker_comfyui.run.context import JobContext, Shared
 from worker_comfyui.run.job_run import run_job
 from worker_comfyui.stop import JobCancelled, Stop
-from worker_comfyui.workflows.api_format import is_api_format
 
 log = logging.getLogger(__name__)
 
 MEGA = 1_000_000
 RUNSYNC_LIMIT_MB = 20.0
 RUN_LIMIT_MB = 10.0
-WITHOUT_SECRETS = frozenset((*KINDS, "timings"))
+WITHOUT_SECRETS = frozenset(("images", "videos", "audio", "files", "timings"))
 """Parts of a result in which no text of the caller or of a node stands."""
 ENVELOPE_BYTES = 2000
 """What the SDK and this module write around the result, with room to spare."""
@@ -46,7 +43,6 @@ class Worker:
         self._supervisor = supervisor
         self._redactor = redactor
         self._shared = Shared.of(settings, supervisor)
-        self._preload: Preload | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -114,9 +110,7 @@ class Worker:
             return dict(strict.clean(result))
 
     def close(self) -> None:
-        """Close the connections to ComfyUI."""
-        if self._preload:
-            self._preload.stop()
+        """Close the connections to ComfyUI, and read no more models."""
         self._shared.close()
 
     def preload(self) -> None:
@@ -125,11 +119,7 @@ class Worker:
         Raises:
             ConfigurationError: WARMUP_WORKFLOW cannot be read.
         """
-        workflow = self._warm_up_input().get("workflow")
-        # Any other form becomes a workflow with ComfyUI's help alone.
-        known = workflow if isinstance(workflow, dict) and is_api_format(workflow) else {}
-        nodes = {node_id: node for node_id, node in known.items() if isinstance(node, dict)}
-        self._preload = self._shared.models.preload(nodes)
+        self._shared.preload(self._warm_up_input().get("workflow"))
 
     def warm_up(self) -> None:
         """Run WARMUP_WORKFLOW, so that its models are loaded before the first job comes.

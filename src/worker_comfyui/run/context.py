@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from worker_comfyui.comfyui.command import models_folder
 from worker_comfyui.comfyui.link import Link, Links
@@ -21,6 +21,7 @@ from worker_comfyui.media import decoding
 from worker_comfyui.models.service import Models
 from worker_comfyui.run.turn import Turns
 from worker_comfyui.stop import Stop
+from worker_comfyui.workflows.api_format import is_api_format
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,12 @@ class Shared:
             Models(settings, own_models=own_models),
             bucket,
         )
+
+    def preload(self, warm_up: Any) -> None:
+        """Begin to read PRELOAD_MODELS into memory, and the models of the warm-up's workflow."""
+        # Any other form becomes a workflow with ComfyUI's help alone, which is starting still.
+        known = warm_up if is_api_format(warm_up) else {}
+        self.models.preload({key: node for key, node in known.items() if isinstance(node, dict)})
 
     def close(self) -> None:
         """Close the connections to ComfyUI, and remove what is this worker's alone."""
