@@ -20,7 +20,7 @@ from types import FrameType
 sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))
 
 from worker_comfyui import __version__, logs, preflight
-from worker_comfyui.comfyui.supervisor import Supervisor
+from worker_comfyui.comfyui.process.supervisor import Supervisor
 from worker_comfyui.config import Settings
 from worker_comfyui.errors import StartError
 from worker_comfyui.redaction import Redactor

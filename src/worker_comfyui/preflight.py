@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 
-from worker_comfyui.comfyui import command
+from worker_comfyui.comfyui.process import command
 from worker_comfyui.config import Settings
 from worker_comfyui.errors import ConfigurationError
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from worker_comfyui import logs, strict
-from worker_comfyui.comfyui.supervisor import Supervisor
+from worker_comfyui.comfyui.process.supervisor import Supervisor
 from worker_comfyui.comfyui.tracking import Update
 from worker_comfyui.config import Settings
 from worker_comfyui.errors import ConfigurationError, InternalError, InvalidRequest, JobError

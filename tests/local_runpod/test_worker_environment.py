@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from local_runpod.workers.environment import describe_comfyui, worker_environment
-from worker_comfyui.comfyui.command import Folders
+from worker_comfyui.comfyui.process.command import Folders
 
 ROOT = Path("/project")
 

@@ -62,6 +62,15 @@ def module_of(path: Path) -> str:
 MODULES = {
     path: module_of(path) for path in sorted(WORKER.rglob("*.py")) if path.name != "__init__.py"
 }
+MOST_ROOMS = 20
+MOST_IMPORTED = 9
+INNER = {
+    # Packages within a room, and what of their room they know.
+    "comfyui/process": {"client"},
+    "models/transfer": set(),
+    "workflows/editor": {"problems"},
+    "workflows/embedded": {"problems"},
+}
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
 
 
@@ -95,6 +104,34 @@ def test_a_module_of_the_worker_imports_only_from_layers_below(path: Path) -> No
         if LEVEL.get(other, len(LAYERS)) <= LEVEL[own]
     }
     assert wrong == set()
+
+
+def test_the_worker_has_few_rooms_and_none_knows_many() -> None:
+    rooms = set(MODULES.values())
+    assert len(rooms) <= MOST_ROOMS
+    for room in rooms:
+        others = {
+            other
+            for path, own in MODULES.items()
+            if own == room
+            for other in worker_modules_of(path) - {room}
+        }
+        assert len(others) <= MOST_IMPORTED, room
+
+
+def test_a_package_within_a_room_knows_little_of_its_room() -> None:
+    found = {str(path.parent.relative_to(WORKER)) for path in WORKER.glob("*/*/__init__.py")}
+    assert found == set(INNER)
+    for package, known in INNER.items():
+        room = "worker_comfyui." + package.partition("/")[0]
+        own = "worker_comfyui." + package.replace("/", ".")
+        names = {name for path in (WORKER / package).glob("*.py") for name in imported(path)}
+        of_the_room = {
+            name.removeprefix(room + ".").partition(".")[0]
+            for name in names
+            if f"{name}.".startswith(room + ".") and not f"{name}.".startswith(own + ".")
+        }
+        assert of_the_room <= known, package
 
 
 def test_packages_are_one_line_each() -> None:

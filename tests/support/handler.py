@@ -19,7 +19,7 @@ from aiohttp import web
 from tests.support.comfyui import FAULT_NODES, REAL_COMFYUI, prepare_base
 from tests.support.platform import ROOT, RunningPlatform, running_platform
 from tests.support.worker import worker_environment
-from worker_comfyui.comfyui.command import Folders
+from worker_comfyui.comfyui.process.command import Folders
 
 START_S = 120 if REAL_COMFYUI else 40
 NOT_INHERITED = ("COMFY", "BUCKET_", "RUNPOD_", "PYTHONPATH", "SERVE_API_LOCALLY")

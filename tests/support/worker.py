@@ -25,8 +25,8 @@ from tests.support.comfyui import (
     REAL_COMFYUI,
     prepare_base,
 )
-from worker_comfyui.comfyui.command import Folders
-from worker_comfyui.comfyui.supervisor import Supervisor
+from worker_comfyui.comfyui.process.command import Folders
+from worker_comfyui.comfyui.process.supervisor import Supervisor
 from worker_comfyui.comfyui.tracking import Update
 from worker_comfyui.config import Settings
 from worker_comfyui.redaction import Redactor

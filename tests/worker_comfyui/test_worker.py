@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from worker_comfyui.comfyui.supervisor import Supervisor
+from worker_comfyui.comfyui.process.supervisor import Supervisor
 from worker_comfyui.config import Settings
 from worker_comfyui.errors import WorkerError, public_errors
 from worker_comfyui.redaction import Redactor
@@ -37,7 +37,7 @@ def test_a_defect_of_the_worker_is_an_error_of_the_job_and_its_traceback_is_in_t
 
 BOTO3_AT_START = """
 import os, sys
-from worker_comfyui.comfyui.supervisor import Supervisor
+from worker_comfyui.comfyui.process.supervisor import Supervisor
 from worker_comfyui.config import Settings
 from worker_comfyui.redaction import Redactor
 from worker_comfyui.run.context import JobContext

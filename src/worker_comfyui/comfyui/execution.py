@@ -15,7 +15,7 @@ from worker_comfyui.comfyui import events
 from worker_comfyui.comfyui.client import PromptRefused
 from worker_comfyui.comfyui.follow import ENDED_POLL_S, Follower
 from worker_comfyui.comfyui.link import Link
-from worker_comfyui.comfyui.supervisor import Supervisor
+from worker_comfyui.comfyui.process.supervisor import Supervisor
 from worker_comfyui.config import Settings
 from worker_comfyui.errors import ComfyCrashed, ComfyUnavailable
 from worker_comfyui.job import Workflow

@@ -10,7 +10,7 @@ from worker_comfyui.comfyui.cache_keys import CacheKeys
 from worker_comfyui.comfyui.client import ComfyClient
 from worker_comfyui.comfyui.event_stream import Disconnected, EventStream
 from worker_comfyui.comfyui.node_classes import NodeClasses
-from worker_comfyui.comfyui.supervisor import Incarnation
+from worker_comfyui.comfyui.process.supervisor import Incarnation
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from worker_comfyui.comfyui.client import ComfyClient
-from worker_comfyui.comfyui.supervisor import Incarnation
+from worker_comfyui.comfyui.process.supervisor import Incarnation
 
 FRESH_S = 30.0
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from worker_comfyui.comfyui.aside import ASIDE
+from worker_comfyui.comfyui.process.aside import ASIDE
 
 
 @dataclass(frozen=True, slots=True)

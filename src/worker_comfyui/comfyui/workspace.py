@@ -15,12 +15,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from worker_comfyui.comfyui.aside import bring_back, put_all_aside, put_aside
 from worker_comfyui.comfyui.client import BadAnswer, ComfyClient, FileMissing
-from worker_comfyui.comfyui.command import Folders
 from worker_comfyui.comfyui.outputs import Outputs
+from worker_comfyui.comfyui.process.aside import bring_back, note_staged, put_all_aside, put_aside
+from worker_comfyui.comfyui.process.command import Folders
 from worker_comfyui.comfyui.tree import Tree
-from worker_comfyui.errors import disk_errors
+from worker_comfyui.errors import Detail, disk_errors
 from worker_comfyui.media.media_types import by_name, kind_of
 from worker_comfyui.media.output_file import OutputFile
 from worker_comfyui.stop import Stop
@@ -42,6 +42,16 @@ class Taken:
     files: list[OutputFile] = field(default_factory=list)
     previews: list[OutputFile] = field(default_factory=list)
     missing: list[OutputFile] = field(default_factory=list)
+
+    def problems(self) -> list[Detail]:
+        """Say which files are missing, for the caller."""
+        return [
+            {
+                "node_id": str(file.node_id),
+                "message": f"reported the file {file.name}, which is not there",
+            }
+            for file in self.missing
+        ]
 
 
 class Workspace(ABC):
@@ -101,6 +111,8 @@ class LocalWorkspace(Workspace):
         """Link the files into the input folder; a file of that name is put aside meanwhile."""
         folder = self._folders.input
         with disk_errors():
+            if files:
+                note_staged(folder, files)
             put_aside(folder, files)
             self._staged = frozenset(files)
             for name, path in files.items():

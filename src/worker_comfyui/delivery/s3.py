@@ -129,7 +129,7 @@ class S3:
         with path.open("rb"):
             pass  # a fault of the file is none of the bucket
         seconds = PATIENCE_S + path.stat().st_size / SLOWEST
-        late = BucketFailed(f"it did not take the file within {seconds:.0f} s")
+        late = BucketFailed(f"did not take the file within {seconds:.0f} s")
         part = stop.within(seconds, lambda: late)
         give_up_at = time.monotonic() + PATIENCE_S
         pauses = iter(PAUSES_S[: self._attempts - 1])
@@ -168,7 +168,7 @@ class S3:
             return _no_answer(request)
         stop = sockets.stop_in_use() or Stop(lambda: False)
         if event_name.endswith(".AbortMultipartUpload"):
-            late = BucketFailed("it did not take back the parts of a file in time")
+            late = BucketFailed("did not take back the parts of a file in time")
             stop = Stop(lambda: False).within(ABORT_S, lambda: late)
         with sockets.bounded(stop, max_received=MAX_ANSWER_BYTES):
             body: Any = request.body

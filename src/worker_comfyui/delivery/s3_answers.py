@@ -58,7 +58,9 @@ def reason(error: BaseException, location: Location, secrets: Sequence[str]) -> 
         text = f"cannot be asked: {type(error).__name__}"
     elif isinstance(error, ResponseParserError):
         text = "answered something that is no answer of an S3 service"
-    elif isinstance(error, (BucketFailed, NotPublic)):
+    elif isinstance(error, BucketFailed):
+        text = str(error)
+    elif isinstance(error, NotPublic):
         text = f"cannot be used: {error}"
     else:
         text = f"failed: {type(error).__name__}"

@@ -22,6 +22,8 @@ from worker_comfyui.media.image_info import ConversionError, ImageInfo
 MEGA = 1_000_000
 OPENING_BYTES = 256 * MEGA
 """Enough for every reader that is honest about its image, at opening it."""
+MAX_CONVERTED_PIXELS = 300 * MEGA
+"""Of an image that is converted: what is larger is delivered as it is."""
 CPU_S = 600
 """Processor time of one request at most, should nobody be left to end the process."""
 LOOK_S = 1.0
@@ -78,6 +80,8 @@ def _converted(path: Path, options: OutputOptions) -> dict[str, Any]:
     info = images.describe(path)
     if info is None:
         return {"converted": None}
+    if info.width * info.height > MAX_CONVERTED_PIXELS:
+        return {"failed": f"it has more than {MAX_CONVERTED_PIXELS // MEGA} megapixels"}
     # Several copies of the pixels, four bytes each: as read, turned, flattened, and encoded.
     _bound(2 * OPENING_BYTES + 8 * path.stat().st_size + 24 * info.width * info.height)
     try:

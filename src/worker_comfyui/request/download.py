@@ -19,11 +19,13 @@ from worker_comfyui.hosts import connections, sockets
 from worker_comfyui.hosts.public import NotPublic
 from worker_comfyui.request.sink import Sink
 from worker_comfyui.stop import Stop
+from worker_comfyui.strict import cut
 
 MAX_REDIRECTS = 5
 CONNECT_TIMEOUT_S = 10.0
 CHUNK_BYTES = 1 << 16
 RETRY_PAUSES_S = (0.5, 1.0)
+MAX_SHOWN = 200
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 RETRYABLE = frozenset({429, 500, 502, 503, 504})
 
@@ -77,8 +79,7 @@ def shown(url: str) -> str:
         host = parts.netloc.rpartition("@")[2]
     except ValueError:
         return "the URL"
-    text = f"{parts.scheme}://{host}{parts.path}"
-    return text if len(text) <= 200 else f"{text[:197]}..."
+    return cut(f"{parts.scheme}://{host}{parts.path}", MAX_SHOWN)
 
 
 def _follow(http: urllib3.PoolManager, url: str, sink: Sink) -> None:

@@ -12,6 +12,8 @@ from worker_comfyui.request.sink import Sink
 from worker_comfyui.stop import Stop
 
 FORMS = "must be base64, a data URI or an http(s) URL"
+MAX_HEAD = 200
+"""Characters before the comma of a data URI that lost its `data:`."""
 PIECE = 1 << 20
 """Characters that are decoded at once."""
 
@@ -19,7 +21,7 @@ _WHITESPACE = " \t\r\n\v\f"
 _SPACE_BYTES = _WHITESPACE.encode()
 _URLSAFE = bytes.maketrans(b"-_", b"+/")
 _HEADLESS = re.compile(
-    r"(?:[a-z]+/[a-z0-9.+-]{1,80};)?(?:[a-z-]+=[^;,]{1,40};)?base64,", re.IGNORECASE
+    r"(?:[a-z]{1,20}/[a-z0-9.+-]{1,80};)?(?:[a-z-]+=[^;,]{1,40};)?base64,", re.IGNORECASE
 )
 """A data URI without its `data:`, or its media type too. Base64 has no comma: it cannot be one."""
 
@@ -38,7 +40,7 @@ def write(source: str, sink: Sink, stop: Stop) -> None:
     try:
         if source[:5].lower() == "data:":
             _data_uri(source, sink, stop)
-        elif head := _HEADLESS.match(source):
+        elif head := _HEADLESS.match(source[:MAX_HEAD]):
             _base64(source[head.end() :], sink, stop)
         else:
             _base64(source, sink, stop)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from worker_comfyui.comfyui.client import ComfyClient
-from worker_comfyui.comfyui.supervisor import Incarnation, Supervisor
+from worker_comfyui.comfyui.process.supervisor import Incarnation, Supervisor
 from worker_comfyui.errors import ComfyCrashed, ComfyUnavailable, StartError
 from worker_comfyui.stop import JobCancelled, Stop
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from worker_comfyui.comfyui.lookup import lookup
-from worker_comfyui.comfyui.supervisor import Incarnation
+from worker_comfyui.comfyui.process.supervisor import Incarnation
 from worker_comfyui.comfyui.workspace import LocalWorkspace, RemoteWorkspace, Workspace
 from worker_comfyui.delivery import delivery, presigned
 from worker_comfyui.delivery.bucket import Bucket

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from worker_comfyui.comfyui import ending
 from worker_comfyui.comfyui.node_problems import Context, node_problems
 from worker_comfyui.delivery.result import Made
-from worker_comfyui.errors import Detail, ExecutionInterrupted, OutputMissing, sentence
-from worker_comfyui.media.output_file import OutputFile
+from worker_comfyui.errors import ExecutionInterrupted, OutputMissing, sentence
 from worker_comfyui.run.attempt import Attempted
 
 
@@ -23,18 +22,13 @@ def made(attempted: Attempted, context: Context) -> Made:
     has_results = any(file.node_id is not None for file in found.files)
     if failure and (isinstance(failure, ExecutionInterrupted) or not has_results):
         raise failure
-    problems = [*attempted.reported.problems, *map(_missing, found.missing)]
+    problems = [*attempted.reported.problems, *found.problems()]
     if problems and not found.files and not attempted.reported.texts:
         raise OutputMissing(sentence(problems[0]), problems)
     warnings = [str(failure)] if failure else []
     warnings += _warnings(attempted, context)
     warnings += map(sentence, problems)
     return Made([*found.files, *found.previews], list(attempted.reported.texts), warnings)
-
-
-def _missing(file: OutputFile) -> Detail:
-    message = f"reported the file {file.name}, which is not there"
-    return {"node_id": str(file.node_id), "message": message}
 
 
 def _warnings(attempted: Attempted, context: Context) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from worker_comfyui.comfyui.client import ComfyClient
 from worker_comfyui.comfyui.lookup import lookup
-from worker_comfyui.comfyui.supervisor import Incarnation
+from worker_comfyui.comfyui.process.supervisor import Incarnation
 from worker_comfyui.errors import Detail, InvalidRequest
 from worker_comfyui.job import Job
 from worker_comfyui.models import catalogue

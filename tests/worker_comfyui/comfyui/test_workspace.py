@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.comfyui import ComfyUI, running_comfyui
-from worker_comfyui.comfyui.aside import bring_back
 from worker_comfyui.comfyui.client import ComfyClient
-from worker_comfyui.comfyui.command import Folders
 from worker_comfyui.comfyui.outputs import Outputs
+from worker_comfyui.comfyui.process.aside import ASIDE, recover
+from worker_comfyui.comfyui.process.command import Folders
 from worker_comfyui.comfyui.workspace import LocalWorkspace, RemoteWorkspace, Taken, Workspace
 from worker_comfyui.errors import ComfyUnavailable, DiskFull
 from worker_comfyui.media.output_file import OutputFile
@@ -38,7 +38,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file()
+        if path.is_file() and ASIDE not in path.parts
     }
 
 
@@ -193,8 +193,7 @@ def test_what_lay_in_the_output_folder_is_no_result_and_stays(
     write(folders.output / "sub" / "old.png", b"before")
     (folders.output / "link").symlink_to(folders.output / "sub")
     workspace = LocalWorkspace(folders, scratch)
-    assert contents(folders.output / ".") != {}  # put aside, in a folder of its own
-    assert [p.name for p in folders.output.iterdir()] == [".worker-comfyui-aside"]
+    assert [p.name for p in folders.output.iterdir()] == [ASIDE]
     write(folders.output / "sub" / "new.png", b"of the job")
     taken = take(workspace)
     assert taken_contents(taken) == {"sub/new.png": b"of the job"}
@@ -205,15 +204,21 @@ def test_what_lay_in_the_output_folder_is_no_result_and_stays(
     assert not (folders.output / "sub" / "new.png").exists()
 
 
-def test_what_a_killed_worker_had_put_aside_can_be_brought_back(
+def test_a_worker_that_was_killed_leaves_nothing_and_takes_nothing(
     folders: Folders, scratch: Path, sent: Callable[[bytes], Path]
 ) -> None:
     write(folders.input / "folder" / "own.png", b"of the image")
     write(folders.output / "old.png", b"old")
-    LocalWorkspace(folders, scratch).stage({"folder/own.png": sent(b"of the job")})
-    for folder in (folders.input, folders.output):
-        bring_back(folder)
-    assert contents(folders.input) == {"folder/own.png": b"of the image"}
+    write(folders.input / "other.png", b"other")
+    files = {"folder/own.png": sent(b"of the job"), "new.png": sent(b"of the job too")}
+    LocalWorkspace(folders, scratch).stage(files)
+    write(folders.output / "half" / "done.png", b"of the job")
+    recover(folders.input, is_input=True)
+    recover(folders.output, is_input=False)
+    assert contents(folders.input) == {
+        "folder/own.png": b"of the image",
+        "other.png": b"other",
+    }
     assert contents(folders.output) == {"old.png": b"old"}
 
 

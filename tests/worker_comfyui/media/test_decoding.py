@@ -115,6 +115,14 @@ def test_a_damaged_image_is_a_failed_conversion(tmp_path: Path) -> None:
         decoding.convert(path, OutputOptions(format="jpeg"), NEVER)
 
 
+def test_an_image_that_claims_to_be_huge_is_not_converted(tmp_path: Path) -> None:
+    path = written(tmp_path, png(60_000, 60_000, zlib.compress(b"")))
+    started = time.monotonic()
+    with pytest.raises(ConversionError, match="it has more than 300 megapixels"):
+        decoding.convert(path, OutputOptions(format="jpeg"), NEVER)
+    assert time.monotonic() - started < 5
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
     path = picture(tmp_path)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[3]
 
 def test_the_worker_s_start_imports_nothing_of_models() -> None:
     program = (
-        "import sys, handler, worker_comfyui.comfyui.supervisor; "
+        "import sys, handler, worker_comfyui.comfyui.process.supervisor; "
         "print([name for name in sys.modules if name.startswith('worker_comfyui.models')])"
     )
     ran = subprocess.run(

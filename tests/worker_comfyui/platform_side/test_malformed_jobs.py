@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from worker_comfyui.comfyui.supervisor import Supervisor
+from worker_comfyui.comfyui.process.supervisor import Supervisor
 from worker_comfyui.config import Settings
 from worker_comfyui.errors import JobError
 from worker_comfyui.platform_side.running import Runner

@@ -6,6 +6,7 @@ import socket
 import struct
 import tempfile
 import threading
+import time
 import tracemalloc
 import zlib
 from dataclasses import replace
@@ -270,6 +271,12 @@ def test_what_decodes_in_many_pieces_is_what_was_sent(monkeypatch: pytest.Monkey
     assert content(base64.encodebytes(BYTES).decode()) == BYTES
     assert content(PLAIN.rstrip("=")) == BYTES
     assert content("data:," + "".join(f"%{b:02x}" for b in BYTES)) == BYTES
+
+
+def test_the_largest_of_texts_is_decoded_at_once() -> None:
+    started = time.monotonic()
+    assert len(content("A" * 80_000_000)) == 60_000_000
+    assert time.monotonic() - started < 4
 
 
 def test_the_files_of_a_job_have_a_bound_together() -> None:

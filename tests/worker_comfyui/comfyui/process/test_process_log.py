@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import pytest
 
 from worker_comfyui import logs
-from worker_comfyui.comfyui.process_log import BURST_BYTES, BYTES_PER_SECOND, ProcessLog
+from worker_comfyui.comfyui.process.process_log import BURST_BYTES, BYTES_PER_SECOND, ProcessLog
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from worker_comfyui.comfyui.log_lines import (
+from worker_comfyui.comfyui.process.log_lines import (
     MAX_LINE_BYTES,
     MAX_TRACEBACK_LINES,
     Budget,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.support.comfyui import LOCAL_COMFYUI
-from worker_comfyui.comfyui import bootstrap
-from worker_comfyui.comfyui.command import (
+from worker_comfyui.comfyui.process import bootstrap
+from worker_comfyui.comfyui.process.command import (
     FolderFlags,
     Folders,
     command,

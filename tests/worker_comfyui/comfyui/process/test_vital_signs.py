@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import wait_until
-from worker_comfyui.comfyui import vital_signs
-from worker_comfyui.comfyui.process import ComfyProcess
+from worker_comfyui.comfyui.process import vital_signs
+from worker_comfyui.comfyui.process.child import ComfyProcess
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 

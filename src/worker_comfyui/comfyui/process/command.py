@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, Self
 
-from worker_comfyui.comfyui import bootstrap
+from worker_comfyui.comfyui.process import bootstrap
 from worker_comfyui.config import Settings
 from worker_comfyui.errors import ConfigurationError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from worker_comfyui.comfyui import bootstrap
+from worker_comfyui.comfyui.process import bootstrap
 
 EXECUTOR = """
 import threading, time, sys, asyncio

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from worker_comfyui import logs
-from worker_comfyui.comfyui.diagnosis import Ended, unusable, with_log
-from worker_comfyui.comfyui.incarnation import Incarnation, Run, Starter
-from worker_comfyui.comfyui.restarts import Restarts
+from worker_comfyui.comfyui.process.diagnosis import Ended, unusable, with_log
+from worker_comfyui.comfyui.process.incarnation import Incarnation, Run, Starter
+from worker_comfyui.comfyui.process.restarts import Restarts
 from worker_comfyui.config import Settings
 from worker_comfyui.errors import ComfyCrashed, ComfyStartFailed, StartError
 
 if TYPE_CHECKING:
-    from worker_comfyui.comfyui.watch import Watch
+    from worker_comfyui.comfyui.process.watch import Watch
 
 __all__ = ["Ended", "Incarnation", "Supervisor"]
 
@@ -241,7 +241,7 @@ class Supervisor:
     def _watched(self, run: Run) -> Ended:
         # Imported only when ComfyUI is starting already: HTTP clients take a while. `start` waits
         # for it: imports in two threads at once may end in a deadlock, or see each other half done.
-        from worker_comfyui.comfyui.watch import Watch  # noqa: PLC0415
+        from worker_comfyui.comfyui.process.watch import Watch  # noqa: PLC0415
 
         self._begun.set()
         self._starter.started()

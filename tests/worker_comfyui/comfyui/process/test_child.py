@@ -16,11 +16,11 @@ import psutil
 import pytest
 
 from tests.support.processes import is_gone, number_in, wait_until
-from worker_comfyui.comfyui.log_lines import MAX_LINE_BYTES
-from worker_comfyui.comfyui.process import ComfyProcess
-from worker_comfyui.comfyui.process_log import MAX_TAIL_CHARACTERS, TAIL_LINES
+from worker_comfyui.comfyui.process.child import ComfyProcess
+from worker_comfyui.comfyui.process.log_lines import MAX_LINE_BYTES
+from worker_comfyui.comfyui.process.process_log import MAX_TAIL_CHARACTERS, TAIL_LINES
 
-SRC = Path(__file__).resolve().parents[3] / "src"
+SRC = Path(__file__).resolve().parents[4] / "src"
 
 
 @contextmanager
@@ -200,7 +200,7 @@ def test_an_interpreter_that_is_not_there_is_named_in_the_log(tmp_path: Path) ->
 PARENT = """
 import sys, time
 from pathlib import Path
-from worker_comfyui.comfyui.process import ComfyProcess
+from worker_comfyui.comfyui.process.child import ComfyProcess
 program = "import os, time; open('child', 'w').write(f'{os.getpid()}\\\\n'); time.sleep(60)"
 process = ComfyProcess([sys.executable, "-c", program], cwd=Path(sys.argv[1]))
 time.sleep(60)

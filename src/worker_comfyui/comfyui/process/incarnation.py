@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker_comfyui.comfyui import environment, vital_signs
-from worker_comfyui.comfyui.command import (
+from worker_comfyui.comfyui.process import environment, vital_signs
+from worker_comfyui.comfyui.process.child import ComfyProcess
+from worker_comfyui.comfyui.process.command import (
     FolderFlags,
     Folders,
     command,
@@ -17,8 +18,7 @@ from worker_comfyui.comfyui.command import (
     host,
     models_folder,
 )
-from worker_comfyui.comfyui.own_folders import OwnFolders
-from worker_comfyui.comfyui.process import ComfyProcess
+from worker_comfyui.comfyui.process.own_folders import OwnFolders
 from worker_comfyui.config import Settings
 from worker_comfyui.volume.model_paths import ModelPaths
 

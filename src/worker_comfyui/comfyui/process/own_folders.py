@@ -14,8 +14,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from worker_comfyui.comfyui.aside import bring_back
-from worker_comfyui.comfyui.command import FolderFlags, Folders
+from worker_comfyui.comfyui.process.aside import recover
+from worker_comfyui.comfyui.process.command import FolderFlags, Folders
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class OwnFolders:
                 log.warning("%s is used as it is: it %s", original, reason)
             else:
                 return own
-        if self._claim(original):
+        if self._claim(original, is_input=True):
             return original
         try:
             _copy(original, own)
@@ -137,7 +137,7 @@ class OwnFolders:
         own.mkdir()
         return own
 
-    def _claim(self, folder: Path) -> bool:
+    def _claim(self, folder: Path, *, is_input: bool = False) -> bool:
         """Take a folder that others may know, as long as this run lasts."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -149,7 +149,7 @@ class OwnFolders:
             log.warning("another worker uses %s; this one uses its own", folder)
             return False
         self._claims.append(lock)
-        bring_back(folder)  # what a worker that was killed had put aside
+        recover(folder, is_input=is_input)  # a worker may have been killed in the middle of a job
         return True
 
 

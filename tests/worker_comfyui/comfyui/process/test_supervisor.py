@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-SRC = Path(__file__).resolve().parents[3] / "src"
+SRC = Path(__file__).resolve().parents[4] / "src"
 HANG_S = 2.0
 
 SUPERVISOR = """
 import os
 import sys
-from worker_comfyui.comfyui.supervisor import Supervisor
+from worker_comfyui.comfyui.process.supervisor import Supervisor
 from worker_comfyui.config import Settings
 settings = Settings(comfy_host=sys.argv[1], comfy_hang_timeout_s=float(sys.argv[2]))
 supervisor = Supervisor(settings, os.environ)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import is_gone, number_in, wait_until
-from worker_comfyui.comfyui import launch
+from worker_comfyui.comfyui.process import launch
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such call")
 
@@ -151,8 +151,8 @@ def test_orphans_that_end_by_themselves_leave_no_zombie(tmp_path: Path) -> None:
 
 
 def test_importing_the_launcher_does_nothing() -> None:
-    program = "import worker_comfyui.comfyui.launch; print('still here')"
-    src = str(Path(launch.__file__).parents[2])
+    program = "import worker_comfyui.comfyui.process.launch; print('still here')"
+    src = str(Path(launch.__file__).parents[3])
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": src},

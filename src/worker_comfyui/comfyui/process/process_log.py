@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import IO
 
-from worker_comfyui.comfyui.log_lines import Budget, Lines, Record, Records
+from worker_comfyui.comfyui.process.log_lines import Budget, Lines, Record, Records
 
 log = logging.getLogger("comfyui")
 

@@ -9,9 +9,9 @@ from contextlib import closing
 from typing import Any
 
 from worker_comfyui.comfyui.client import ComfyClient
-from worker_comfyui.comfyui.diagnosis import Ended, death
-from worker_comfyui.comfyui.incarnation import Run
-from worker_comfyui.comfyui.liveness import Liveness, Look
+from worker_comfyui.comfyui.process.diagnosis import Ended, death
+from worker_comfyui.comfyui.process.incarnation import Run
+from worker_comfyui.comfyui.process.liveness import Liveness, Look
 from worker_comfyui.config import Settings
 from worker_comfyui.errors import ComfyUnavailable
 

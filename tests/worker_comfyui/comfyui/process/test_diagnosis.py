@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from worker_comfyui.comfyui.bootstrap import EXECUTOR_ENDED, SIGN
-from worker_comfyui.comfyui.diagnosis import Ended, death, exit_reason, hint, unusable
+from worker_comfyui.comfyui.process.bootstrap import EXECUTOR_ENDED, SIGN
+from worker_comfyui.comfyui.process.diagnosis import Ended, death, exit_reason, hint, unusable
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from worker_comfyui.comfyui.liveness import BUSY_FACTOR, Liveness, Look
-from worker_comfyui.comfyui.vital_signs import Activity
+from worker_comfyui.comfyui.process.liveness import BUSY_FACTOR, Liveness, Look
+from worker_comfyui.comfyui.process.vital_signs import Activity
 
 LIMIT_S = 10.0
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker_comfyui.comfyui.environment import for_comfyui, withheld
+from worker_comfyui.comfyui.process.environment import for_comfyui, withheld
 
 KEPT_BACK = (
     "RUNPOD_AI_API_KEY",

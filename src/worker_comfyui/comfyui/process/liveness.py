@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from worker_comfyui.comfyui.vital_signs import Activity
+from worker_comfyui.comfyui.process.vital_signs import Activity
 
 BUSY_CORES = 0.1
 """It works where it takes this much of a processor. One that waits for a lock takes none."""

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from worker_comfyui.comfyui.restarts import MAX_BACK_OFF_S, Restarts
+from worker_comfyui.comfyui.process.restarts import MAX_BACK_OFF_S, Restarts
 
 
 def test_the_first_restart_is_at_once_and_later_ones_wait_longer_and_longer() -> None:

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from worker_comfyui.comfyui import own_folders
-from worker_comfyui.comfyui.command import FolderFlags, Folders
-from worker_comfyui.comfyui.own_folders import OwnFolders
+from worker_comfyui.comfyui.process import own_folders
+from worker_comfyui.comfyui.process.command import FolderFlags, Folders
+from worker_comfyui.comfyui.process.own_folders import OwnFolders
 
-SRC = Path(__file__).resolve().parents[3] / "src"
+SRC = Path(__file__).resolve().parents[4] / "src"
 NONE = FolderFlags(input=False, output=False, temp=False)
 ALL = FolderFlags(input=True, output=True, temp=True)
 
 OTHER_WORKER = """
 import sys
 from pathlib import Path
-from worker_comfyui.comfyui.command import FolderFlags, Folders
-from worker_comfyui.comfyui.own_folders import OwnFolders
+from worker_comfyui.comfyui.process.command import FolderFlags, Folders
+from worker_comfyui.comfyui.process.own_folders import OwnFolders
 root = Path(sys.argv[1])
 folders = OwnFolders()
 named = sys.argv[2] == "named"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from worker_comfyui.comfyui.bootstrap import EXECUTOR_ENDED, SIGN
+from worker_comfyui.comfyui.process.bootstrap import EXECUTOR_ENDED, SIGN
 
 Cause = Literal["died", "executor", "output", "frozen", "unusable", "asked", "stopping"]
 """Of an end: the process died, a node ended the thread that runs workflows, a node returned what

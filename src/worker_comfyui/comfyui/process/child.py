@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from worker_comfyui.comfyui import launch
-from worker_comfyui.comfyui.process_log import ProcessLog
+from worker_comfyui.comfyui.process import launch
+from worker_comfyui.comfyui.process.process_log import ProcessLog
 
 KEEPER_S = launch.KILL_S + 2.0
 

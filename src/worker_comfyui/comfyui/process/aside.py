@@ -1,0 +1,95 @@
+"""What lies in ComfyUI's folders before a job is put aside, and comes back after it.
+
+The folder in which it lies meanwhile is also the sign of a job: where it is found when a worker
+starts, an earlier one was killed in the middle of a job, and `recover` clears up after it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+ASIDE = ".worker-comfyui-aside"
+"""A folder within the folder itself: each move is a rename, also where it is a mount."""
+STAGED = ".staged"
+"""A list in it: what the job has put into the folder."""
+
+
+def begin(folder: Path) -> None:
+    """Leave the sign of a job in a folder; one that is not there needs none."""
+    with suppress(FileNotFoundError, FileExistsError):
+        (folder / ASIDE).mkdir()
+
+
+def put_aside(folder: Path, names: Iterable[str]) -> None:
+    """Move what has these relative names out of the way, or bars the way to them."""
+    for name in names:
+        for part in (*reversed(PurePosixPath(name).parents[:-1]), PurePosixPath(name)):
+            path = folder / part
+            is_way = path.is_dir() and not path.is_symlink() and str(part) != name
+            if is_way or not (path.exists() or path.is_symlink()):
+                continue
+            kept = folder / ASIDE / part
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(kept)
+
+
+def put_all_aside(folder: Path) -> None:
+    """Move all that lies in the folder out of the way."""
+    begin(folder)
+    with suppress(FileNotFoundError):
+        put_aside(folder, [path.name for path in folder.iterdir() if path.name != ASIDE])
+
+
+def note_staged(folder: Path, names: Iterable[str]) -> None:
+    """Write down what is about to be put into the folder, in case nobody takes it out again."""
+    begin(folder)
+    (folder / ASIDE / STAGED).write_text(json.dumps(sorted(names)))
+
+
+def bring_back(folder: Path) -> None:
+    """Bring back what was put aside; the job's own files are gone already."""
+    aside = folder / ASIDE
+    if not aside.is_dir():
+        return
+    (aside / STAGED).unlink(missing_ok=True)
+    for path in sorted(aside.rglob("*"), key=lambda path: len(path.parts)):
+        place = folder / path.relative_to(aside)
+        if place.is_dir() and path.is_dir() and not path.is_symlink():
+            continue  # what is in it comes by itself
+        with suppress(OSError):  # it came back with its folder
+            place.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(place)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def recover(folder: Path, *, is_input: bool) -> None:
+    """Clear up after a worker that was killed in the middle of a job.
+
+    Args:
+        folder: One that the operator named: it outlives its worker.
+        is_input: Only what was staged is the job's there; elsewhere everything is.
+    """
+    aside = folder / ASIDE
+    if not aside.is_dir():
+        return
+    for name in _staged(aside) if is_input else _all_but(folder, aside):
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    bring_back(folder)
+
+
+def _staged(aside: Path) -> list[str]:
+    with suppress(OSError, ValueError):
+        return [str(name) for name in json.loads((aside / STAGED).read_text())]
+    return []
+
+
+def _all_but(folder: Path, aside: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path != aside]
