@@ -127,9 +127,12 @@ def test_jobs_for_the_models_need_no_workflow(endpoint: Endpoint) -> None:
 
 def test_a_job_for_the_models_waits_for_no_workflow(tmp_path: Path) -> None:
     sleep = {"1": {"class_type": "TestSleepOutput", "inputs": {"seconds": 60}}}
-    variables = {"ALLOW_MODEL_JOBS": "true", "WORKER_CONCURRENCY": "2"}
-    store = {"MODEL_STORE_PATH": str(tmp_path / "store")}
-    with running_endpoint(tmp_path / "base", **variables, **store) as (platform, _):
+    with running_endpoint(
+        tmp_path / "base",
+        ALLOW_MODEL_JOBS="true",
+        MODEL_STORE_PATH=str(tmp_path / "store"),
+        WORKER_CONCURRENCY="2",
+    ) as (platform, _):
         busy = platform.run({"workflow": sleep})
         platform.wait_for(busy, lambda job: "output" in job)
         answer = platform.run_sync({"models": "usage"})

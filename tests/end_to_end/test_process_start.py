@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.comfyui import REAL_COMFYUI, running_comfyui
+from tests.support.comfyui import FAULT_NODES, REAL_COMFYUI, running_comfyui
 from tests.support.handler import (
     Handler,
     comfyui_folders,
@@ -249,7 +249,7 @@ def test_what_the_warm_up_makes_goes_nowhere(tmp_path: Path) -> None:
     request = {"workflow": saved_image(), "output": {"delivery": "s3", "format": "webp"}}
     path.write_text(json.dumps({"input": request}))
     with serving_s3(tmp_path) as s3:
-        bucket = s3.make_bucket("pictures")
+        base, bucket = tmp_path / "base", s3.make_bucket("pictures")
         variables = {
             "WARMUP_WORKFLOW": str(path),
             "BUCKET_ENDPOINT_URL": s3.url,
@@ -257,7 +257,7 @@ def test_what_the_warm_up_makes_goes_nowhere(tmp_path: Path) -> None:
             "BUCKET_ACCESS_KEY_ID": ACCESS_KEY,
             "BUCKET_SECRET_ACCESS_KEY": SECRET_KEY,
         }
-        with running_endpoint(tmp_path / "base", **variables) as (platform, _):
+        with running_endpoint(base, extra_nodes=(FAULT_NODES,), **variables) as (platform, _):
             assert [found for found in bucket.rglob("*") if found.is_file()] == []
             job = platform.run_sync(request)
             assert job["output"]["images"][0]["type"] == "s3_url"
@@ -270,7 +270,8 @@ def test_a_warm_up_may_be_a_file_of_any_kind(sent: str, tmp_path: Path) -> None:
     if sent == "stored":
         file.write_text('{"workflow": "frame"}')
     variables = {"WARMUP_WORKFLOW": str(file), "WORKFLOWS_PATH": str(FRAME.parent)}
-    with running_endpoint(tmp_path / "base", **variables) as (_, handler):
+    base = tmp_path / "base"
+    with running_endpoint(base, extra_nodes=(FAULT_NODES,), **variables) as (_, handler):
         done = [line["job_id"] for line in handler.lines() if line.get("event") == "job_done"]
         assert done == ["warm-up"]
 
