@@ -152,10 +152,10 @@ class InvalidRequest(JobError):
 
 
 class InvalidWorkflow(JobError):
-    """`workflow` is not a workflow in ComfyUI's API format."""
+    """`workflow` is no workflow, neither the editor's file nor the API format."""
 
     code = "INVALID_WORKFLOW"
-    hint = "Export it in ComfyUI with File → Export (API) and send that file's content."
+    hint = "Send the content of a workflow file: File → Save or File → Export (API) in ComfyUI."
 
 
 class InputTooLarge(JobError):

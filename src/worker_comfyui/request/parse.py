@@ -38,7 +38,7 @@ MAX_TIMEOUT_S = 7 * 24 * 3600
 MAX_NESTING = 64
 MAX_UNKNOWN = 50
 
-_EXPORT = "In ComfyUI, use File → Export (API) and send the content of that file as `workflow`."
+_EXPORT = "Send the content of a workflow file: File → Save or File → Export (API) in ComfyUI."
 
 
 def parse(raw: Mapping[str, Any]) -> Job:
