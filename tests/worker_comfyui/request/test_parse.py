@@ -225,7 +225,11 @@ def test_a_text_that_is_not_json_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("workflow", "path", "words"),
     [
-        (None, "workflow", "is missing. Send the content of a workflow file: File → Save or File → Export (API)"),
+        (
+            None,
+            "workflow",
+            "is missing. Send the content of a workflow file: File → Save or File → Export (API)",
+        ),
         ([], "workflow", "must be an object, not a list"),
         ({}, "workflow", "has no nodes"),
         ({"1": 5}, "workflow.1", "must be an object with `class_type` and `inputs`"),
