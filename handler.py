@@ -64,15 +64,17 @@ def main() -> int:
 
 
 def _serve(settings: Settings, supervisor: Supervisor, redactor: Redactor) -> int:
-    # Imported here: the SDK takes more than a second, in which ComfyUI is starting already.
-    from worker_comfyui.platform_side import serverless  # noqa: PLC0415
+    # Imported here: ComfyUI is starting already.
     from worker_comfyui.worker import Worker  # noqa: PLC0415
 
-    logs.configure(settings, redactor)  # the SDK's import has set up logging of its own
-    if settings.websocket_trace:
-        logs.trace_websockets()
     with closing(Worker(settings, supervisor, redactor)) as worker:
         worker.preload()
+        # The SDK takes more than a second.
+        from worker_comfyui.platform_side import serverless  # noqa: PLC0415
+
+        logs.configure(settings, redactor)  # the SDK's import has set up logging of its own
+        if settings.websocket_trace:
+            logs.trace_websockets()
         supervisor.wait_ready()
         worker.warm_up()
         if settings.serve_api_locally:
