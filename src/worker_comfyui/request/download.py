@@ -5,10 +5,10 @@ Each redirect is a new start with the same checks (`hosts.connections`).
 
 from __future__ import annotations
 
+import base64
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 import urllib3
@@ -160,10 +160,11 @@ def _target(parts: SplitResult) -> str:
 
 
 def _headers(parts: SplitResult) -> dict[str, str]:
-    headers: dict[str, Any] = {"User-Agent": "worker-comfyui", "Accept": "*/*"}
+    headers = {"User-Agent": "worker-comfyui", "Accept": "*/*"}
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers |= urllib3.make_headers(basic_auth=pair)
+        encoded = base64.b64encode(pair.encode("utf-8", "replace")).decode("ascii")
+        headers["Authorization"] = f"Basic {encoded}"
     return headers
 
 

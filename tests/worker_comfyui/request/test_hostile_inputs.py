@@ -57,6 +57,8 @@ def outcome(source: str, group: Any, name: str) -> None:
 @given(SOURCE, st.sampled_from(["images", "files"]), st.sampled_from(["a.png", "a.mp4", "a"]))
 @example("http://127.0.0.1:9/\ud800", "files", "a")
 @example("http://\ud800.test/", "files", "a")
+@example("http://\ud800:ü@127.0.0.1/", "files", "a")
+@example("http://日本:x@127.0.0.1/", "files", "a")
 @example("https://127.0.0.1:99999/", "files", "a")
 @example("http://127.0.0.1%00.test/", "files", "a")
 @example("http://xn--/", "files", "a")
