@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import closing
 from pathlib import Path
 from types import FrameType
 
@@ -63,20 +64,22 @@ def main() -> int:
 
 
 def _serve(settings: Settings, supervisor: Supervisor, redactor: Redactor) -> int:
-    # Imported here: the SDK takes more than a second, in which ComfyUI is starting already.
-    from worker_comfyui.platform_side import serverless  # noqa: PLC0415
+    # Imported here: ComfyUI is starting already.
     from worker_comfyui.worker import Worker  # noqa: PLC0415
 
-    logs.configure(settings, redactor)  # the SDK's import has set up logging of its own
-    if settings.websocket_trace:
-        logs.trace_websockets()
-    worker = Worker(settings, supervisor, redactor)
-    supervisor.wait_ready()
-    worker.warm_up()
-    if settings.serve_api_locally:
-        sys.argv[1:1] = ["--rp_serve_api", "--rp_api_host", "0.0.0.0"]  # noqa: S104  # asked for
-    serverless.serve(settings, worker)
-    worker.close()
+    with closing(Worker(settings, supervisor, redactor)) as worker:
+        worker.preload()
+        # The SDK takes more than a second.
+        from worker_comfyui.platform_side import serverless  # noqa: PLC0415
+
+        logs.configure(settings, redactor)  # the SDK's import has set up logging of its own
+        if settings.websocket_trace:
+            logs.trace_websockets()
+        supervisor.wait_ready()
+        worker.warm_up()
+        if settings.serve_api_locally:
+            sys.argv[1:1] = ["--rp_serve_api", "--rp_api_host", "0.0.0.0"]  # noqa: S104  # asked for
+        serverless.serve(settings, worker)
     return 1 if worker.must_retire else 0
 
 

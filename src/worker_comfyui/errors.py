@@ -153,7 +153,7 @@ class InvalidRequest(JobError):
 
 
 class InvalidWorkflow(JobError):
-    """`workflow` is not a workflow of ComfyUI's."""
+    """`workflow` is no workflow, neither the editor's file nor the API format."""
 
     code = "INVALID_WORKFLOW"
     hint = "Send the content of a workflow file: File → Save or File → Export (API) in ComfyUI."

@@ -133,7 +133,8 @@ class Job:
         extra_data: Goes to ComfyUI beside the workflow, as its editor sends it.
         source: What was sent as `workflow`, where it is anything but the API format.
         overrides: Inputs to set, as sent.
-        models: Where models can be had, or what to do with the store, as sent.
+        models: Where models can be had, as sent.
+        model_job: What to do with the models that the worker keeps, as sent; there is no workflow.
         dry_run: Only say what would run.
         warnings: What is odd about the request, sentences for `errors`.
     """
@@ -149,5 +150,6 @@ class Job:
     source: Any = None
     overrides: Any = None
     models: Any = None
+    model_job: dict[str, Any] | None = None
     dry_run: bool = False
     warnings: tuple[str, ...] = ()

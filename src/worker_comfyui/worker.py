@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 RUNSYNC_LIMIT_MB = 20.0
 RUN_LIMIT_MB = 10.0
+WITHOUT_SECRETS = frozenset(("images", "videos", "audio", "files", "timings"))
+"""Parts of a result in which no text of the caller or of a node stands."""
 ENVELOPE_BYTES = 2000
 """What the SDK and this module write around the result, with room to spare."""
 
@@ -67,15 +69,22 @@ class Worker:
         Raises:
             JobCancelled: the job was cancelled; ComfyUI no longer works on it.
         """
+        return self._run(raw, Stop(cancelled), report, self._limit_bytes(str(raw.get("id", ""))))
+
+    def _run(
+        self,
+        raw: Mapping[str, Any],
+        stop: Stop,
+        report: Callable[[Update], None],
+        limit_bytes: int | None,
+    ) -> dict[str, Any]:
         job_id = str(raw.get("id", ""))
         with logs.fields(job_id=job_id), self._redactor.knowing(secrets_of(raw)):
             try:
                 job = request.parse(raw)
-                context = JobContext(self._shared, job, Stop(cancelled), report)
-                result = run_job(context, self._limit_bytes(job_id))
-                for part in ("errors", "texts"):  # a node may print what it was given
-                    if part in result:
-                        result[part] = self._redactor.value(result[part])
+                result = run_job(JobContext(self._shared, job, stop, report), limit_bytes)
+                for part in result.keys() - WITHOUT_SECRETS:  # a node may print what it was given
+                    result[part] = self._redactor.value(result[part])
                 timings = result["timings"]
                 log.info(
                     "job done in %.2f s",
@@ -100,26 +109,46 @@ class Worker:
             return dict(strict.clean(result))
 
     def close(self) -> None:
-        """Close the connections to ComfyUI."""
+        """Close the connections to ComfyUI, and read no more models."""
         self._shared.close()
+
+    def preload(self) -> None:
+        """Begin to read PRELOAD_MODELS and the warm-up's models into memory; return at once.
+
+        Raises:
+            ConfigurationError: WARMUP_WORKFLOW cannot be read.
+        """
+        self._shared.preload(self._warm_up_input().get("workflow"))
 
     def warm_up(self) -> None:
         """Run WARMUP_WORKFLOW, so that its models are loaded before the first job comes.
 
+        What it makes goes nowhere.
+
         Raises:
             ConfigurationError: it cannot be read, or it fails.
         """
-        path = self._settings.warmup_workflow
-        if path is None:
+        sent = self._warm_up_input()
+        if not sent:
             return
-        try:
-            sent = json.loads(path.read_text())
-            wrapped = sent.get("input", sent if "workflow" in sent else {"workflow": sent})
-        except (OSError, ValueError, AttributeError) as error:
-            raise ConfigurationError(f"WARMUP_WORKFLOW cannot be used: {error}") from error
-        result = self.run({"id": "warm-up", "input": wrapped}, lambda: False, lambda _: None)
+        raw = {"id": "warm-up", "input": sent}
+        result = self._run(raw, Stop(lambda: False), lambda _: None, limit_bytes=None)
         if "error" in result:
             raise ConfigurationError(f"WARMUP_WORKFLOW failed: {result['error']}")
+
+    def _warm_up_input(self) -> dict[str, Any]:
+        """Read WARMUP_WORKFLOW, a workflow or a request, as `input`; empty: there is none."""
+        path = self._settings.warmup_workflow
+        if path is None:
+            return {}
+        try:
+            sent = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"WARMUP_WORKFLOW cannot be used: {error}") from error
+        if isinstance(sent, dict) and isinstance(sent.get("input"), dict):
+            sent = sent["input"]
+        is_input = isinstance(sent, dict) and "workflow" in sent
+        return sent if is_input else {"workflow": sent}
 
     def _limit_bytes(self, job_id: str) -> int:
         """Return how large a result may be; the platform has one limit for each way to call it.

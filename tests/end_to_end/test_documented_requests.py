@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.end_to_end.conftest import StartPlatform
 from tests.support.platform import ROOT, RunningPlatform
 from tests.support.receiver import receiving
 
@@ -37,7 +38,14 @@ DOCUMENTED = [
     for document in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     for number, command in enumerate(requests_in(document), 1)
 ]
-SHOWN = 8  # so that a change of how they are written does not hide them
+SHOWN = 9  # so that a change of how they are written does not hide them
+
+
+@pytest.fixture(scope="module")
+def platform(start: StartPlatform) -> Iterator[RunningPlatform]:
+    """A platform with the stored workflows that the documentation names."""
+    with start(env={"WORKFLOWS_PATH": str(ROOT / "test_resources" / "workflows")}) as running:
+        yield running
 
 
 def run(command: str, folder: Path) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.comfyui import REAL_COMFYUI, running_comfyui
+from tests.support.comfyui import FAULT_NODES, REAL_COMFYUI, running_comfyui
 from tests.support.handler import (
     Handler,
     comfyui_folders,
@@ -16,8 +16,14 @@ from tests.support.handler import (
     running_endpoint,
     running_handler,
 )
-from tests.support.platform import RunningPlatform, running_platform
+from tests.support.hub import safetensors
+from tests.support.platform import ROOT, RunningPlatform, running_platform
+from tests.support.s3 import ACCESS_KEY, SECRET_KEY, serving_s3
 from tests.support.workflows import node, saved_image
+from worker_comfyui.models import memory
+from worker_comfyui.models.preload import RESERVE_BYTES
+
+FRAME = ROOT / "test_resources" / "workflows" / "editor" / "frame.json"
 
 # Most of it is the import of the SDK, which is waited for before the failure is reported.
 WITHIN_S = 90 if REAL_COMFYUI else 15
@@ -236,6 +242,51 @@ def test_the_warm_up_workflow_runs_before_the_first_job(tmp_path: Path) -> None:
         done = [line["job_id"] for line in handler.lines() if line.get("event") == "job_done"]
         assert done == ["warm-up", job["id"]]
         assert list(comfyui_folders(tmp_path / "base").output.rglob("*.png")) == []
+
+
+def test_what_the_warm_up_makes_goes_nowhere(tmp_path: Path) -> None:
+    path = tmp_path / "warm-up.json"
+    request = {"workflow": saved_image(), "output": {"delivery": "s3", "format": "webp"}}
+    path.write_text(json.dumps({"input": request}))
+    with serving_s3(tmp_path) as s3:
+        base, bucket = tmp_path / "base", s3.make_bucket("pictures")
+        variables = {
+            "WARMUP_WORKFLOW": str(path),
+            "BUCKET_ENDPOINT_URL": s3.url,
+            "BUCKET_NAME": bucket.name,
+            "BUCKET_ACCESS_KEY_ID": ACCESS_KEY,
+            "BUCKET_SECRET_ACCESS_KEY": SECRET_KEY,
+        }
+        with running_endpoint(base, extra_nodes=(FAULT_NODES,), **variables) as (platform, _):
+            assert [found for found in bucket.rglob("*") if found.is_file()] == []
+            job = platform.run_sync(request)
+            assert job["output"]["images"][0]["type"] == "s3_url"
+            assert len([found for found in bucket.rglob("*") if found.is_file()]) == 1
+
+
+@pytest.mark.parametrize("sent", ["stored", "editor"])
+def test_a_warm_up_may_be_a_file_of_any_kind(sent: str, tmp_path: Path) -> None:
+    file = FRAME if sent == "editor" else tmp_path / "warm-up.json"
+    if sent == "stored":
+        file.write_text('{"workflow": "frame"}')
+    variables = {"WARMUP_WORKFLOW": str(file), "WORKFLOWS_PATH": str(FRAME.parent)}
+    base = tmp_path / "base"
+    with running_endpoint(base, extra_nodes=(FAULT_NODES,), **variables) as (_, handler):
+        done = [line["job_id"] for line in handler.lines() if line.get("event") == "job_done"]
+        assert done == ["warm-up"]
+
+
+@pytest.mark.skipif(memory.free_bytes() < 2 * RESERVE_BYTES, reason="memory is short")
+def test_models_are_read_while_comfyui_starts(tmp_path: Path) -> None:
+    loras = tmp_path / "base" / "models" / "loras"
+    loras.mkdir(parents=True)
+    (loras / "style.safetensors").write_bytes(safetensors(1_000_000))
+    slow = tmp_path / "slow_nodes.py"
+    slow.write_text("import time\ntime.sleep(5)\nNODE_CLASS_MAPPINGS = {}\n")
+    variables = {"PRELOAD_MODELS": "style.safetensors"}
+    with running_endpoint(tmp_path / "base", extra_nodes=(slow,), **variables) as (_, handler):
+        events = handler.events()
+        assert events.index("models_preloaded") < events.index("comfyui_ready")
 
 
 @pytest.mark.parametrize(

@@ -47,11 +47,6 @@ class ModelJob:
     entries: tuple[Entry, ...] = ()
 
 
-def is_model_job(sent: Mapping[str, Any]) -> bool:
-    """Tell whether an input is one of these jobs: `models` is a word, not a list of entries."""
-    return isinstance(sent.get("models"), str)
-
-
 def parse_job(sent: Mapping[str, Any], *, allowed: bool) -> ModelJob:
     """Read the input of such a job.
 

@@ -25,6 +25,7 @@ THREADS = 4
 NICENESS = 10
 RESERVE_BYTES = 2 << 30
 """Left free for ComfyUI and what it imports."""
+STOP_S = 1.0
 SHARE = 0.9
 """Of the free memory that may be filled: the rest is for what else happens meanwhile."""
 
@@ -53,10 +54,10 @@ class Preload:
         self._thread.start()
 
     def stop(self) -> None:
-        """End soon, and wait for it."""
+        """End soon, and wait for it; not long, since a volume may hang."""
         self._stopped.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(STOP_S)
 
     def join(self, timeout_s: float | None = None) -> bool:
         """Wait until it is done; tell whether it is."""

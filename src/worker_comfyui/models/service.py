@@ -52,6 +52,7 @@ class Models:
             max_bytes=int(limit * GIGA) if limit else None,
         )
         self._own_models = own_models
+        self._preload: preload.Preload | None = None
 
     def is_needed(self, workflow: Mapping[str, Any], entries: Iterable[Entry] = ()) -> bool:
         """Tell whether `ensure` would have anything to look at. Asks nobody.
@@ -128,7 +129,7 @@ class Models:
         return jobs.ModelJobs(self._store, self._policy, self._catalogue).run(job, tick, say)
 
     def preload(self, warmup: Mapping[str, Any] | None = None) -> preload.Preload | None:
-        """Begin to read models into memory; None if nothing names any.
+        """Begin to read models into memory, until `close`; None if nothing names any.
 
         Args:
             warmup: The warm-up's workflow, in the API format: its models are read as well.
@@ -143,10 +144,12 @@ class Models:
             self._store.location.models,
             self._store.location.links,
         ]
-        started = preload.Preload(lambda: preload.find(names, [f for f in folders if f]))
-        started.start()
-        return started
+        self._preload = preload.Preload(lambda: preload.find(names, [f for f in folders if f]))
+        self._preload.start()
+        return self._preload
 
     def close(self) -> None:
-        """Remove this worker's own links."""
+        """Stop reading in advance, and remove this worker's own links."""
+        if self._preload:
+            self._preload.stop()
         shutil.rmtree(self._store.location.links, ignore_errors=True)

@@ -15,7 +15,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 MAX_VALUES = 100_000
 """Values of a request that are looked at, those nearest to its top first."""
 MIN_TOKEN = 12
-"""Characters of a value in a URL's query: shorter ones are sizes, formats and the like."""
+"""Characters of a value in a URL's query: shorter ones are sizes, formats and the like, unless
+their name says otherwise."""
 MIN_HEADER = 18
 """Characters of a text that can hold a header with a secret."""
 MAX_TEXT = 10_000
@@ -24,7 +25,7 @@ MAX_TEXT = 10_000
 _HOLDERS = (str, Mapping, list)
 _NAME = re.compile(
     r"(^|_)(api_?key|access_?key|access_id|secret(_?key)?|access_secret|token|bearer|password"
-    r"|passwd|passphrase|authorization|api_key_comfy_org|credentials?)$"
+    r"|passwd|passphrase|authorization|(api_key|auth_token)_comfy_org|credentials?)$"
 )
 _KEY = re.compile(r"(?=.*\d)[!-~]{16,}")
 """What a value looks like whose name ends in `_key`: others are `sort_key` and the like."""
@@ -74,9 +75,9 @@ def _texts(roots: list[Any]) -> Iterator[tuple[str, str]]:
 
 @lru_cache(maxsize=4096)
 def _named(name: str) -> Literal["secret", "key", ""]:
-    """Tell what a name says of its value; `x-api-key` and `apiKey` are `x_api_key`, `api_key`."""
+    """Tell what a name says of its value; `x-api-key` and `6.apiKey` are like `api_key`."""
     snake = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)
-    snake = snake.replace("-", "_").replace(" ", "_").lower()
+    snake = re.sub(r"[-. ]", "_", snake).lower()
     if _NAME.search(snake):
         return "secret"
     return "key" if snake.endswith("_key") else ""
@@ -87,7 +88,9 @@ def _in_url(url: str) -> Iterator[str]:
         parts = urlsplit(url)
         user_part = parts.netloc.rpartition("@")[0]
         yield from (user_part, user_part.partition(":")[2], parts.query)
-        yield from (v for _, v in parse_qsl(parts.query) if len(v) >= MIN_TOKEN)
+        for name, value in parse_qsl(parts.query):
+            if len(value) >= MIN_TOKEN or _named(name[:100]) == "secret":
+                yield value
         for part in parts.path.split("/"):
             if _PATH_TOKEN.fullmatch(unquote(part)):
                 yield part

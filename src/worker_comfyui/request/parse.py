@@ -53,10 +53,13 @@ def parse(raw: Mapping[str, Any]) -> Job:
     """
     problems = Problems()
     job_id = raw.get("id")
+    job_id = job_id if isinstance(job_id, str) else ""
     sent = _input_object(raw.get("input"))
+    if _is_model_job(sent):
+        return _model_job(job_id, sent)
     source = _source(sent)
     job = Job(
-        id=job_id if isinstance(job_id, str) else "",
+        id=job_id,
         workflow={} if source is not None else _workflow(sent.get("workflow"), problems),
         source=source,
         overrides=sent.get("overrides"),
@@ -86,6 +89,22 @@ def _input_object(sent: Any) -> dict[str, Any]:
     if not isinstance(sent, dict):
         raise InvalidRequest.at("input", f"must be an object with `workflow`, not {kind_of(sent)}")
     return sent
+
+
+def _is_model_job(sent: dict[str, Any]) -> bool:
+    """Tell a job for the worker's models (models/jobs.py): `models` is a word, not a list."""
+    has_workflow = sent.get("workflow") is not None or sent.get("prompt") is not None
+    return isinstance(sent.get("models"), str) and not has_workflow
+
+
+def _model_job(job_id: str, sent: dict[str, Any]) -> Job:
+    problems = Problems()
+    timeout_s = _timeout(sent.get("timeout_s"), problems)
+    rest = {k: v for k, v in sent.items() if k != "timeout_s" and v is not None}
+    job = Job(job_id, {}, timeout_s=timeout_s, model_job=rest)
+    if problems.details:
+        raise problems.error()
+    return job
 
 
 def _source(sent: dict[str, Any]) -> Any:
@@ -182,9 +201,15 @@ def _path(*keys: str | int) -> str:
 
 
 def _key(sent: dict[str, Any], problems: Problems) -> Secret | None:
-    # The existing worker's documentation had the second name, its code the first.
-    for name in ("comfy_org_api_key", "api_key_comfy_org"):
-        key = sent.get(name)
+    # The existing worker's documentation had the second name, its code the first; ComfyUI's own
+    # API has the second one in `extra_data`.
+    extra = sent.get("extra_data")
+    in_extra = extra.get("api_key_comfy_org") if isinstance(extra, dict) else None
+    for name, key in (
+        ("comfy_org_api_key", sent.get("comfy_org_api_key")),
+        ("api_key_comfy_org", sent.get("api_key_comfy_org")),
+        ("extra_data.api_key_comfy_org", in_extra),
+    ):
         if isinstance(key, str) and key:
             return Secret(key)
         if key is not None and key != "":

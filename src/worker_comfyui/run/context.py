@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from worker_comfyui.comfyui.link import Link, Links
 from worker_comfyui.comfyui.node_problems import Context
@@ -21,6 +21,7 @@ from worker_comfyui.models.service import Models
 from worker_comfyui.request import inputs
 from worker_comfyui.run.turn import Turns
 from worker_comfyui.stop import Stop
+from worker_comfyui.workflows.api_format import is_api_format
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,12 @@ class Shared:
             bucket,
         )
 
+    def preload(self, warm_up: Any) -> None:
+        """Begin to read PRELOAD_MODELS into memory, and the models of the warm-up's workflow."""
+        # Any other form becomes a workflow with ComfyUI's help alone, which is starting still.
+        known = warm_up if is_api_format(warm_up) else {}
+        self.models.preload({key: node for key, node in known.items() if isinstance(node, dict)})
+
     def close(self) -> None:
         """Close the connections to ComfyUI, and remove what is this worker's alone."""
         self.links.close()
@@ -74,6 +81,18 @@ class JobContext:
     job: Job
     stop: Stop
     report: Callable[[Update], None]
+
+    def say(self, message: str, percent: int = 0) -> None:
+        """Report what is done before a workflow runs, and how far that is."""
+        self.report(
+            {
+                "percent": 0,
+                "node_id": "",
+                "node": "",
+                "node_percent": percent,
+                "message": message,
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,12 @@ from worker_comfyui.run.prepare import Prepared, dry_run, prepare
 from worker_comfyui.run.stale_cache import run_again_where_files_are_gone
 
 
-def run_job(context: JobContext, limit_bytes: int) -> dict[str, Any]:
-    """Run a job, and return its result within `limit_bytes` of JSON.
+def run_job(context: JobContext, limit_bytes: int | None) -> dict[str, Any]:
+    """Run a job, and return its result.
+
+    Args:
+        context: The job.
+        limit_bytes: How large the result may be as JSON; None: what is made goes nowhere.
 
     Raises:
         JobError: the job failed.
@@ -34,10 +38,14 @@ def run_job(context: JobContext, limit_bytes: int) -> dict[str, Any]:
     """
     job, stop, settings = context.job, context.stop, context.shared.settings
     stop.limit(job.timeout_s or settings.job_timeout_s)
+    if job.model_job is not None:
+        stop.phase("models")
+        answer = context.shared.models.run_job(job.model_job, stop.check, context.say)
+        return {**answer, "timings": stop.timings}
     stop.phase("inputs")
     if job.dry_run:
         return {**dry_run(context), "timings": stop.timings}
-    bucket = _bucket(context)
+    bucket = _bucket(context) if limit_bytes is not None else None
     with ExitStack() as done:
         scratch = _scratch(context, done)
         files = inputs.fetch(job.files, scratch / "inputs", settings, stop)
@@ -47,6 +55,8 @@ def run_job(context: JobContext, limit_bytes: int) -> dict[str, Any]:
         with context.shared.turns.turn(stop) as ends:
             stop.phase("execution")
             what = _execute(context, prepared, files, scratch, ends)
+        if limit_bytes is None:
+            return {"timings": stop.timings}
         stop.phase("delivery")
         private = settings.allow_private_input_urls
         result = result_of(what, Delivery(job.output, bucket, job.id, limit_bytes, stop, private))

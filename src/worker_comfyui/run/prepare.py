@@ -165,12 +165,4 @@ def _with_graph(job: Job, resolved: Resolved) -> dict[str, Any]:
 
 def _tell(context: JobContext, now: Progress) -> None:
     percent = now.done * 100 // now.total if now.total else 0
-    context.report(
-        {
-            "percent": 0,
-            "node_id": "",
-            "node": "",
-            "node_percent": min(100, percent),
-            "message": str(now),
-        }
-    )
+    context.say(str(now), min(100, percent))

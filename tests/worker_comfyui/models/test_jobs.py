@@ -10,7 +10,6 @@ import pytest
 from tests.support.hub import Hub, safetensors
 from worker_comfyui.config import Settings
 from worker_comfyui.errors import InvalidRequest, ModelRefused
-from worker_comfyui.models.jobs import is_model_job
 from worker_comfyui.models.service import Models
 
 SMALL = safetensors(100_000)
@@ -155,9 +154,3 @@ def test_a_wrong_job_is_refused_with_the_path(
 def test_these_jobs_are_off_unless_the_operator_wants_them(hub: Hub, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="its operator can set ALLOW_MODEL_JOBS=true"):
         Jobs(hub, tmp_path, allow_model_jobs=False).run("list")
-
-
-def test_a_list_of_entries_is_no_such_job() -> None:
-    assert is_model_job({"models": "list"})
-    assert not is_model_job({"models": [X], "workflow": {}})
-    assert not is_model_job({"workflow": {}})

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,17 @@ def test_the_models_of_the_settings_and_of_the_warm_up_are_read_early(tmp_path: 
     assert preload.join(20)
     assert preload.read_bytes in {6000, 0}  # none where this machine is short of memory
     assert Models(Settings()).preload() is None
+
+
+def test_closing_it_ends_the_reading(tmp_path: Path) -> None:
+    path = tmp_path / "comfyui" / "models" / "checkpoints" / "large.safetensors"
+    path.parent.mkdir(parents=True)
+    with path.open("wb") as file:
+        file.truncate(2 << 30)  # it has no blocks, but is read like any other
+    models = Models(Settings(preload_models=("large.safetensors",)), own_models=path.parent.parent)
+    assert models.preload()
+    models.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "preload"]
 
 
 def test_an_address_is_checked_where_it_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:

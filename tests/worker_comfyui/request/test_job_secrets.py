@@ -48,6 +48,9 @@ def test_an_input_that_is_sent_as_text_is_looked_into() -> None:
         "X-API-Key",
         "bearer",
         "hf-token",
+        "auth_token_comfy_org",
+        "6.api_key",
+        "My node.apiKey",
     ],
 )
 def test_a_node_input_that_is_named_like_a_secret_is_one(name: str) -> None:
@@ -125,6 +128,12 @@ def test_a_huge_request_is_looked_into_quickly_and_from_its_top() -> None:
     assert time.monotonic() - started < 5
     assert found[0] == "comfy-key"
     assert len(found) == 64
+
+
+def test_a_short_value_in_a_query_is_one_where_its_name_says_so() -> None:
+    url = "https://models.example.com/a.safetensors?token=shorty7&sort_key=by-date"
+    found = secrets_of({"input": {"models": [{"folder": "loras", "name": "a", "url": url}]}})
+    assert found == ["token=shorty7&sort_key=by-date", "shorty7"]
 
 
 def test_a_url_s_user_part_and_query_are_secrets() -> None:

@@ -422,6 +422,10 @@ def test_an_empty_bucket_of_the_caller_is_none() -> None:
         ("comfy_org_key", "comfy_org_api_key"),
         ("file", "files"),
         ("outputs", "output"),
+        ("override", "overrides"),
+        ("model", "models"),
+        ("dryrun", "dry_run"),
+        ("extradata", "extra_data"),
     ],
 )
 def test_a_field_that_is_unknown_is_told_but_fails_no_job(name: str, meant: str) -> None:
@@ -485,6 +489,22 @@ def test_extra_data_is_passed_on_but_what_the_worker_owns() -> None:
     }
     job = parse({"id": "1", "input": {"workflow": WORKFLOW, "extra_data": sent}})
     assert job.extra_data == {"extra_pnginfo": {"workflow": graph}}
+    assert job.comfy_org_api_key == Secret("secret-key")
+
+
+@pytest.mark.parametrize("more", [{}, {"workflow": None}, {"names": ["loras/a.safetensors"]}])
+def test_models_as_a_word_is_a_job_without_a_workflow(more: dict[str, Any]) -> None:
+    job = parse({"id": "1", "input": {"models": "verify", "timeout_s": 5, **more}})
+    assert job.model_job == {
+        "models": "verify",
+        **({"names": more["names"]} if "names" in more else {}),
+    }
+    assert (job.workflow, job.timeout_s) == ({}, 5.0)
+
+
+def test_models_beside_a_workflow_are_no_job_of_their_own() -> None:
+    job = parse({"id": "1", "input": {"workflow": WORKFLOW, "models": "list"}})
+    assert (job.model_job, job.models) == (None, "list")
 
 
 # Hostile requests: bounded in time and in what is said
