@@ -40,6 +40,7 @@ class Watched:
         self._tracker = Tracker(WORKFLOW)
 
     def take(self, event: Event, kept: OutputFile | None = None) -> Update | None:
+        """Take an event, as an attempt does."""
         return self._live.update(event, self._tracker.update(event), kept)
 
 

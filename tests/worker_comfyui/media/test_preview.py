@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-import random
+import os
 import time
 
 import pytest
@@ -18,9 +18,7 @@ def frame(
 ) -> bytes:
     image = Image.new(mode, (width, height), 255)
     if noise:
-        image = Image.frombytes(
-            mode, (width, height), random.Random(1).randbytes(width * height * 3)
-        )
+        image = Image.frombytes(mode, (width, height), os.urandom(width * height * 3))
     to = io.BytesIO()
     image.save(to, kind, quality=95)
     return to.getvalue()

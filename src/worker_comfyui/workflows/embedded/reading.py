@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from worker_comfyui.media.containers import DamagedError
 from worker_comfyui.workflows.embedded import audio, images, media
-from worker_comfyui.workflows.embedded.texts import Collected, DamagedError, Texts
+from worker_comfyui.workflows.embedded.texts import Collected, Texts
 from worker_comfyui.workflows.problems import at
 
 Reader = Callable[[memoryview, Collected], None]
