@@ -50,7 +50,7 @@ def test_a_preview_and_a_finished_file_are_seen_before_the_job_is_over() -> None
         Draft202012Validator(schema).validate(progress)
         preview = progress["preview"]
         image = Image.open(io.BytesIO(base64.b64decode(preview["data"])))
-        assert image.size == (preview["width"], preview["height"]) == (64, 64)
+        assert image.size == (preview["width"], preview["height"]) == (256, 256)
         assert (progress["node"], progress["files"]) == ("ProbeSleep", ["early_00001_.png"])
 
         done = platform.wait(job_id)

@@ -50,7 +50,7 @@ def sound(path: Path, codec: str, rate: int, layout: str, seconds: float) -> Pat
 def video(path: Path, codec: str, sound_codec: str, fps: Fraction) -> Path:
     """Write 48 pictures of 64 by 48 pixels, with sound."""
     with av.open(str(path), "w") as file:
-        stream = file.add_stream(codec, rate=fps, pix_fmt="yuv420p", width=64, height=48)
+        stream: Any = file.add_stream(codec, rate=fps, pix_fmt="yuv420p", width=64, height=48)
         heard = file.add_stream(sound_codec, rate=48_000, layout="stereo")
         picture = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "rgb24")
         for number in range(48):

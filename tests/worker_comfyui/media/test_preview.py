@@ -82,9 +82,9 @@ def test_what_cannot_be_read_quickly_is_dropped(odd: bytes) -> None:
     assert preview(odd) is None
 
 
-@pytest.mark.parametrize("slow", [frame(2048, 2048, noise=True), frame(1048, 1048, "PNG")])
+@pytest.mark.parametrize("slow", [frame(1800, 1800, noise=True), frame(1048, 1048, "PNG")])
 def test_the_largest_frames_that_are_read_cost_little(slow: bytes) -> None:
-    preview(slow)
+    assert preview(slow) is not None
     began = time.process_time()
     preview(slow)
     assert time.process_time() - began < 0.3

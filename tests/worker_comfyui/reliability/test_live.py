@@ -54,7 +54,7 @@ def test_previews_and_finished_files_come_while_it_runs(worker: WorkerUnderTest)
     result = job.result()
 
     shown = [update["preview"] for update in job.updates if "preview" in update]
-    assert picture(shown[0]).size == (64, 64)
+    assert picture(shown[0]).size == (256, 256)  # ComfyUI sends it at 512
     assert {preview["media_type"] for preview in shown} == {"image/jpeg"}
     named = [update.get("files", []) for update in job.updates]
     assert sorted(named[-1]) == ["early_00001_.png", "late_00001_.png"]
