@@ -16,6 +16,9 @@ MAX_PIXELS = {"JPEG": 4_200_000, "PNG": 1_100_000}
 """Of frames that are read: whoever follows the job must not wait for it. A JPEG is read at a
 fraction of its size, a PNG is not."""
 
+_JPEG = b"\xff\xd8\xff"
+_PNG = b"\x89PNG"
+_FOREIGN_HEAD_BYTES = 32
 _QUALITIES = (80, 60, 40, 20)
 
 
@@ -36,6 +39,7 @@ def preview(frame: bytes) -> Preview | None:
     """
     if len(frame) > MAX_FRAME_BYTES:
         return None
+    frame = _without_foreign_head(frame)
     from PIL import Image  # noqa: PLC0415 - for the jobs alone that are watched
 
     try:
@@ -48,6 +52,15 @@ def preview(frame: bytes) -> Preview | None:
             return _encoded(image)
     except Exception:  # noqa: BLE001 - Pillow raises what its parsers meet
         return None
+
+
+def _without_foreign_head(frame: bytes) -> bytes:
+    """Cut off what VideoHelperSuite and KJNodes write before the frames of a moving preview.
+
+    Source: https://github.com/Kosinkadink/ComfyUI-VideoHelperSuite (latent_preview.py)
+    """
+    start = -1 if frame.startswith(_PNG) else frame.find(_JPEG, 0, _FOREIGN_HEAD_BYTES)
+    return frame[start:] if start > 0 else frame
 
 
 def _encoded(image: Image.Image) -> Preview | None:

@@ -56,6 +56,12 @@ def test_one_of_noise_is_made_worse_until_it_fits() -> None:
     assert len(base64.b64decode(made["data"])) <= MAX_BYTES
 
 
+@pytest.mark.parametrize("head", [b"\0\0\0\1\0\0\0\5", b"\0\0\0\1\0\0\0\5\x0312" + bytes(13)])
+def test_a_frame_of_a_moving_preview_is_one(head: bytes) -> None:
+    sent = frame(128, 72)
+    assert preview(head + sent) == preview(sent) is not None
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1", "LA", "I;16"])
 def test_a_png_of_any_kind_becomes_a_jpeg(mode: str) -> None:
     assert opened(preview(frame(64, 32, "PNG", mode=mode))).size == (64, 32)
