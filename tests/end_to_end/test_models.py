@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from tests.support.handler import Handler, running_endpoint
 from tests.support.hub import Hub, safetensors
 from tests.support.platform import ROOT, RunningPlatform
-from tests.support.worker import wait_until
+from tests.support.waiting import wait_until
 
 NODES = ROOT / "tests" / "nodes"
 RESULT = Draft202012Validator(json.loads((ROOT / "docs/schemas/result.schema.json").read_text()))

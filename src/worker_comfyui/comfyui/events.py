@@ -67,7 +67,15 @@ class Picture:
     data: bytes
 
 
-Event = NodesCached | NodeStarted | Progress | BranchBlocked | Picture | Ended
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """A node has ended, or was cached, and reports `output`, as it stands in history."""
+
+    node_id: str
+    output: dict[str, Any]
+
+
+Event = NodesCached | NodeStarted | Progress | BranchBlocked | Picture | Executed | Ended
 
 _PICTURE, _PICTURE_WITH_METADATA = 1, 4  # ComfyUI 0.3.64 protocol.py
 _FORMATS = {1: "image/jpeg", 2: "image/png"}  # server.py `send_image`
@@ -93,15 +101,17 @@ def _event(kind: str, data: dict[str, Any]) -> Event | None:
         return Ended(stored=True) if node is None else NodeStarted(_workflow_node(data))
     if kind == "progress_state":
         return Progress(_progress(data["nodes"]))
+    if kind == "executed":
+        output = data["output"]
+        return Executed(_workflow_node(data), output) if isinstance(output, dict) else None
     if kind == "execution_cached":
         return NodesCached(tuple(map(str, data["nodes"])))
     if kind == "execution_error" and data.get("exception_type") == "ExecutionBlocked":
         return BranchBlocked(
             str(data["node_id"]), str(data.get("node_type")), str(data["exception_message"]).strip()
         )
-    if kind in {"execution_success", "execution_error", "execution_interrupted"}:
-        return Ended(stored=False)
-    return None
+    ends = kind in {"execution_success", "execution_error", "execution_interrupted"}
+    return Ended(stored=False) if ends else None
 
 
 def _picture(frame: bytes, prompt_id: str) -> Picture | None:

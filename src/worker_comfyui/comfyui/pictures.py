@@ -27,20 +27,20 @@ class Pictures:
         self._output_nodes = frozenset(output_nodes)
         self._new_path = new_path
 
-    def take(self, event: Event) -> None:
-        """Write a result to the disk; leave everything else.
+    def take(self, event: Event) -> OutputFile | None:
+        """Write a result to the disk, and return it; None for everything else.
 
         Raises:
             DiskFull: there is no space for it.
         """
         if not isinstance(event, Picture) or event.media_type != "image/png":
-            return
+            return None
         if event.node_id not in self._output_nodes:
-            return
+            return None
         name = f"websocket_{len(self.results) + 1:05}_.png"
         path = self._new_path(name)
         with disk_errors():
             path.write_bytes(event.data)
-        self.results.append(
-            OutputFile(event.node_id, "images", name, media_type="image/png", path=path)
-        )
+        kept = OutputFile(event.node_id, "images", name, media_type="image/png", path=path)
+        self.results.append(kept)
+        return kept

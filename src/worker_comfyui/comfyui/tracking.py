@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from worker_comfyui.comfyui.events import Event, NodesCached, NodeStarted, Progress
 from worker_comfyui.job import Workflow
+from worker_comfyui.media.preview import Preview
 from worker_comfyui.wording import cut
 
 MAX_TITLE = 80
@@ -20,6 +21,8 @@ class Update(TypedDict):
         node: Its class.
         node_percent: 0 to 100 of that node.
         message: The same in words.
+        preview: The newest picture of a sampler, with `output.live`.
+        files: The names of the files that are finished, with `output.live`.
     """
 
     percent: int
@@ -27,6 +30,8 @@ class Update(TypedDict):
     node: str
     node_percent: int
     message: str
+    preview: NotRequired[Preview]
+    files: NotRequired[list[str]]
 
 
 class Tracker:

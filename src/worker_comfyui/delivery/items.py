@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ def item(file: OutputFile, data: str) -> dict[str, Any]:
         "media_type": file.media_type or UNKNOWN,
         "bytes": file.bytes,
     }
+    if file.sha256 is not None:
+        shaped["sha256"] = file.sha256
     if file.node_id is not None:
         shaped["node_id"] = file.node_id
     if file.subfolder:
@@ -34,6 +37,9 @@ def item(file: OutputFile, data: str) -> dict[str, Any]:
         shaped |= {"width": file.info.width, "height": file.info.height}
         if file.info.animated:
             shaped["animated"] = True
+    if file.playing:
+        facts = asdict(file.playing)
+        shaped |= {name: value for name, value in facts.items() if value is not None}
     return shaped
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterable
 from dataclasses import replace
@@ -12,14 +13,24 @@ from worker_comfyui.media import decoding
 from worker_comfyui.media.image_info import ConversionError, DecodingRefused, ImageInfo
 from worker_comfyui.media.media_types import HEAD_BYTES, by_content, kind_of
 from worker_comfyui.media.output_file import OutputFile
+from worker_comfyui.media.playing import playing
 from worker_comfyui.stop import Stop
+
+_CHUNK_BYTES = 1 << 20
 
 
 def prepared(
     file: OutputFile, options: OutputOptions, warnings: list[str], stop: Stop
 ) -> OutputFile:
     """Describe one file and convert it as asked; what did not go well is put into `warnings`."""
-    file = _described(file, stop)
+    file = _converted(_described(file, stop), options, warnings, stop)
+    file.sha256 = _sha256(file.copy, stop)
+    return file
+
+
+def _converted(
+    file: OutputFile, options: OutputOptions, warnings: list[str], stop: Stop
+) -> OutputFile:
     if file.kind != "images":
         return file
     try:
@@ -60,7 +71,18 @@ def _described(file: OutputFile, stop: Stop) -> OutputFile:
             media_type = by_content(stream.read(HEAD_BYTES))
         kind = kind_of(media_type) if media_type else kind
     info = _info(file.copy, stop) if kind == "images" else None
-    return replace(file, kind=kind, media_type=info.media_type if info else media_type, info=info)
+    plays = playing(file.copy) if kind in {"videos", "audio"} else None
+    media_type = info.media_type if info else media_type
+    return replace(file, kind=kind, media_type=media_type, info=info, playing=plays)
+
+
+def _sha256(path: Path, stop: Stop) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_CHUNK_BYTES):
+            digest.update(piece)
+            stop.check()
+    return digest.hexdigest()
 
 
 def _info(path: Path, stop: Stop) -> ImageInfo | None:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from worker_comfyui.media.image_info import ImageInfo
 from worker_comfyui.media.media_types import Kind
+from worker_comfyui.media.playing import Playing
 
 FolderType = Literal["output", "temp", "input"]
 
@@ -25,6 +26,8 @@ class OutputFile:
         media_type: By its name or the node's word; None: the content has to tell.
         path: Its copy on this machine, in a folder of the worker's; None: it was not fetched yet.
         info: What its headers tell, once it is known to be an image.
+        playing: What its headers tell, once it is known to be a video or sound.
+        sha256: Of the copy as it is delivered, in hexadecimal; None: it was not read yet.
         url: Where the caller can download it; None: it comes inline.
         is_listed_as_image: Whether its node reported it among images, as core SaveVideo does: the
             existing worker returns it there.
@@ -39,6 +42,8 @@ class OutputFile:
     media_type: str | None = None
     path: Path | None = None
     info: ImageInfo | None = None
+    playing: Playing | None = None
+    sha256: str | None = None
     url: str | None = None
     is_listed_as_image: bool = False
     uploaded: bool = False

@@ -11,6 +11,7 @@ from worker_comfyui.comfyui.client import PromptRefused
 from worker_comfyui.comfyui.events import Event
 from worker_comfyui.comfyui.execution import Executed, Execution
 from worker_comfyui.comfyui.file_problems import outside
+from worker_comfyui.comfyui.live import Live
 from worker_comfyui.comfyui.outputs import Outputs
 from worker_comfyui.comfyui.pictures import Pictures
 from worker_comfyui.comfyui.tracking import Tracker
@@ -79,10 +80,14 @@ def attempt(context: JobContext, place: Place, again: Collection[str] = ()) -> A
     workflow = cache_keys.with_marks(workflow, dict.fromkeys(again, execution.prompt_id))
     pictures = Pictures(output_nodes, place.workspace.new_path)
     tracker = Tracker(job.workflow)
+    live = Live() if job.output.live else None
 
     def on_event(event: Event) -> None:
-        pictures.take(event)
-        if update := tracker.update(event):
+        kept = pictures.take(event)
+        update = tracker.update(event)
+        if live is not None:
+            update = live.update(event, update, kept)
+        if update:
             context.report(update)
 
     try:
@@ -105,6 +110,9 @@ def attempt(context: JobContext, place: Place, again: Collection[str] = ()) -> A
 def _extra_data(context: JobContext) -> dict[str, Any]:
     # Some custom nodes fail where `extra_pnginfo` is absent.
     extra: dict[str, Any] = {"extra_pnginfo": {}, **context.job.extra_data}
+    if context.job.output.live:
+        # ComfyUI since 0.5.0 (execution.py); an older one looks at its flag --preview-method alone.
+        extra.setdefault("preview_method", "auto")
     key = context.job.comfy_org_api_key or context.shared.settings.comfy_org_api_key
     if key:
         extra["api_key_comfy_org"] = key.value

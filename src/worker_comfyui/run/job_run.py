@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from worker_comfyui import __version__
 from worker_comfyui.comfyui.lookup import lookup
 from worker_comfyui.comfyui.process.supervisor import Incarnation
 from worker_comfyui.comfyui.workspace import LocalWorkspace, RemoteWorkspace, Workspace
@@ -44,7 +45,7 @@ def run_job(context: JobContext, limit_bytes: int | None) -> dict[str, Any]:
         return {**answer, "timings": stop.timings}
     stop.phase("inputs")
     if job.dry_run:
-        return {**dry_run(context), "timings": stop.timings}
+        return {**dry_run(context), **_about(context)}
     bucket = _bucket(context) if limit_bytes is not None else None
     with ExitStack() as done:
         scratch = _scratch(context, done)
@@ -60,7 +61,16 @@ def run_job(context: JobContext, limit_bytes: int | None) -> dict[str, Any]:
         stop.phase("delivery")
         private = settings.allow_private_input_urls
         result = result_of(what, Delivery(job.output, bucket, job.id, limit_bytes, stop, private))
-    return {**result, "timings": stop.timings}
+    return {**result, **_about(context)}
+
+
+def _about(context: JobContext) -> dict[str, Any]:
+    """Say how long the job took, and what ran it."""
+    versions = {"version": __version__, "comfyui": context.shared.supervisor.version}
+    return {
+        "timings": context.stop.timings,
+        "worker": {name: version for name, version in versions.items() if version},
+    }
 
 
 def _scratch(context: JobContext, done: ExitStack) -> Path:

@@ -13,6 +13,7 @@ from worker_comfyui.comfyui.events import (
     BranchBlocked,
     Ended,
     Event,
+    Executed,
     NodesCached,
     NodeStarted,
     Picture,
@@ -115,6 +116,19 @@ def test_a_blocked_branch_is_not_the_end() -> None:
         exception_message="Execution Blocked: no mask\n",
     )
     assert parse(blocked, ID) == BranchBlocked("5", "Switch", "Execution Blocked: no mask")
+
+
+def test_what_a_node_reports_comes_when_it_has_ended() -> None:
+    output = {"images": [{"filename": "a.png", "subfolder": "", "type": "output"}]}
+    done = frame("executed", node="5", display_node="5", output=output)
+    assert parse(done, ID) == Executed("5", output)
+    inside = frame("executed", node="5.0.1", display_node="5", output=output)
+    assert parse(inside, ID) == Executed("5", output)
+
+
+@pytest.mark.parametrize("output", [None, [], "a.png"])
+def test_a_node_that_reports_no_object_reports_nothing(output: Any) -> None:
+    assert parse(frame("executed", node="5", display_node="5", output=output), ID) is None
 
 
 @pytest.mark.parametrize("kind", ["execution_success", "execution_error", "execution_interrupted"])

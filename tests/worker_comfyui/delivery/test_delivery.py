@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -98,6 +99,7 @@ def test_an_image_is_returned_as_base64_with_what_it_is(folder: Folder) -> None:
         "type": "base64",
         "media_type": "image/png",
         "bytes": file.copy.stat().st_size,
+        "sha256": hashlib.sha256(file.copy.read_bytes()).hexdigest(),
         "node_id": "9",
         "width": 32,
         "height": 24,

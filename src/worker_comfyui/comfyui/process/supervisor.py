@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 WAIT_S = 0.2
 DRAIN_S = 0.2
 STOP_GRACE_S = 5.0
+MAX_VERSION = 64
 _STOPPING = Ended("the worker stops")
 
 
@@ -56,6 +57,7 @@ class Supervisor:
         self._ended: dict[int, Ended] = {}
         self._error: StartError | ComfyCrashed | None = None
         self._ever_ready = False
+        self._version: str | None = None
         self._must_end: Ended | None = None
         self._unusable: str | None = None
         self._jobs = 0
@@ -90,6 +92,11 @@ class Supervisor:
     def is_ready(self) -> bool:
         """Whether ComfyUI can be used right now."""
         return self._ready is not None
+
+    @property
+    def version(self) -> str | None:
+        """ComfyUI's version, once it was ready; None also where it does not say."""
+        return self._version
 
     @property
     def gave_up(self) -> bool:
@@ -251,7 +258,8 @@ class Supervisor:
         found = watch.until_ready()
         if isinstance(found, Ended):
             return found
-        _log_ready(found, time.monotonic() - started)
+        self._version = _version(found)
+        _log_ready(self._version, found, time.monotonic() - started)
         with self._changed:
             self._ever_ready = True
             self._ready = run.incarnation
@@ -285,11 +293,17 @@ class Supervisor:
             self._changed.notify_all()
 
 
-def _log_ready(description: dict[str, Any], seconds: float) -> None:
+def _version(description: dict[str, Any]) -> str | None:
+    system = description.get("system")
+    version = system.get("comfyui_version") if isinstance(system, dict) else None
+    return version[:MAX_VERSION] if isinstance(version, str) else None
+
+
+def _log_ready(version: str | None, description: dict[str, Any], seconds: float) -> None:
     devices = [str(device.get("name")) for device in description.get("devices", ())]
     log.info(
         "ComfyUI %s is ready after %.1f s on %s",
-        description.get("system", {}).get("comfyui_version"),
+        version,
         seconds,
         ", ".join(devices),
         extra={"event": "comfyui_ready", "seconds": round(seconds, 3)},

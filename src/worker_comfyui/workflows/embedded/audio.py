@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 
-from worker_comfyui.workflows.embedded.texts import MAX_TEXT_BYTES, Collected, DamagedError
+from worker_comfyui.media.containers import DamagedError
+from worker_comfyui.workflows.embedded.texts import MAX_TEXT_BYTES, Collected
 
 FLAC = b"fLaC"
 OGG = b"OggS"

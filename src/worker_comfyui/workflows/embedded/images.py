@@ -10,9 +10,8 @@ from __future__ import annotations
 import struct
 import zlib
 
-from PIL import Image
-
-from worker_comfyui.workflows.embedded.texts import MAX_TEXT_BYTES, Collected, DamagedError
+from worker_comfyui.media.containers import DamagedError
+from worker_comfyui.workflows.embedded.texts import MAX_TEXT_BYTES, Collected
 
 PNG = b"\x89PNG\r\n\x1a\n"
 EXR = b"\x76\x2f\x31\x01"
@@ -89,6 +88,8 @@ def read_jpeg(data: memoryview, found: Collected) -> None:
 def _read_exif(content: bytes, found: Collected) -> None:
     if len(content) > MAX_TEXT_BYTES:
         raise DamagedError("has more text than a workflow needs")
+    from PIL import Image  # noqa: PLC0415 - for the jobs alone that send such a file
+
     exif = Image.Exif()
     try:
         exif.load(content)

@@ -10,7 +10,8 @@ import json
 import struct
 from collections.abc import Iterator
 
-from worker_comfyui.workflows.embedded.texts import Collected, DamagedError
+from worker_comfyui.media.containers import DamagedError, boxes, elements
+from worker_comfyui.workflows.embedded.texts import Collected
 
 GLB = b"glTF"
 EBML = b"\x1a\x45\xdf\xa3"
@@ -19,7 +20,7 @@ MAX_DEPTH = 8
 _BOXES_INSIDE = {b"moov", b"udta"}
 _COMMENT = b"\xa9cmt"
 
-_SEGMENT, _CLUSTER, _TAGS, _TAG = 0x18538067, 0x1F43B675, 0x1254C367, 0x7373
+_SEGMENT, _TAGS, _TAG = 0x18538067, 0x1254C367, 0x7373
 _SIMPLE_TAG, _TAG_NAME, _TAG_STRING = 0x67C8, 0x45A3, 0x4487
 _ELEMENTS_INSIDE = {_SEGMENT, _TAGS, _TAG}
 
@@ -30,37 +31,20 @@ def read_isobmff(data: memoryview, found: Collected) -> None:
 
 
 def _read_boxes(data: memoryview, found: Collected, depth: int) -> None:
-    for kind, content in _boxes(data, found):
+    for kind, content in boxes(data, found):
         if kind in _BOXES_INSIDE and depth < MAX_DEPTH:
             _read_boxes(content, found, depth + 1)
         elif kind == b"meta":
             _read_meta(content, found)
 
 
-def _boxes(data: memoryview, found: Collected) -> Iterator[tuple[bytes, memoryview]]:
-    position = 0
-    while position + 8 <= len(data):
-        found.part()
-        size, kind = struct.unpack_from(">I4s", data, position)
-        head = 8
-        if size == 1 and position + 16 <= len(data):
-            (size,) = struct.unpack_from(">Q", data, position + 8)
-            head = 16
-        elif size == 0:
-            size = len(data) - position
-        if size < head:
-            return
-        yield kind, data[position + head : position + size]
-        position += size
-
-
 def _read_meta(data: memoryview, found: Collected) -> None:
     is_full_box = bytes(data[4:8]) != b"hdlr"
-    parts = dict(_boxes(data[4:] if is_full_box else data, found))
+    parts = dict(boxes(data[4:] if is_full_box else data, found))
     keys = dict(enumerate(_keys(parts.get(b"keys", memoryview(b"")), found), 1))
-    for kind, item in _boxes(parts.get(b"ilst", memoryview(b"")), found):
+    for kind, item in boxes(parts.get(b"ilst", memoryview(b"")), found):
         name = "comment" if kind == _COMMENT else keys.get(int.from_bytes(kind))
-        for inner, value in _boxes(item, found):
+        for inner, value in boxes(item, found):
             if name and inner == b"data":
                 found.add(name, bytes(value[8:]))
 
@@ -80,42 +64,14 @@ def read_matroska(data: memoryview, found: Collected) -> None:
     """Read the tags of a WebM or MKV; clusters of pictures are passed over."""
     waiting = [data]
     while waiting:
-        for kind, content in _elements(waiting.pop(), found):
+        for kind, content in elements(waiting.pop(), found):
             if kind in _ELEMENTS_INSIDE:
                 waiting.append(content)
             elif kind == _SIMPLE_TAG:
-                parts = dict(_elements(content, found))
+                parts = dict(elements(content, found))
                 if _TAG_NAME in parts and _TAG_STRING in parts:
                     name = bytes(parts[_TAG_NAME]).decode("utf-8", "replace").rstrip("\0")
                     found.add(name, bytes(parts[_TAG_STRING]))
-
-
-def _elements(data: memoryview, found: Collected) -> Iterator[tuple[int, memoryview]]:
-    position = 0
-    while position < len(data):
-        found.part()
-        kind, position = _vint(data, position, keep_mark=True)
-        size, position = _vint(data, position)
-        if size is None and kind == _CLUSTER:  # of a live stream: go on with what is inside
-            continue
-        end = len(data) if size is None else position + size
-        if kind is not None:
-            yield kind, data[position:end]
-        position = end
-
-
-def _vint(data: memoryview, position: int, *, keep_mark: bool = False) -> tuple[int | None, int]:
-    """Read a number of variable length; None: "unknown"."""
-    first = data[position] if position < len(data) else 0
-    length = 9 - first.bit_length()
-    if length > 8 or position + length > len(data):
-        raise DamagedError("is cut off or damaged")
-    value = int.from_bytes(data[position : position + length])
-    if not keep_mark:
-        value &= (1 << 7 * length) - 1
-        if value == (1 << 7 * length) - 1:
-            return None, position + length
-    return value, position + length
 
 
 def read_glb(data: memoryview, found: Collected) -> None:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from worker_comfyui.errors import InvalidRequest
+from worker_comfyui.media.containers import DamagedError
 from worker_comfyui.workflows.embedded import audio, images, media
-from worker_comfyui.workflows.embedded.texts import Collected, DamagedError, Texts
+from worker_comfyui.workflows.embedded.texts import Collected, Texts
 
 Reader = Callable[[memoryview, Collected], None]
 

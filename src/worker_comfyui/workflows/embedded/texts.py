@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+from worker_comfyui.media.containers import DamagedError, Parts
+
 MAX_TEXT_BYTES = 32 * 1024 * 1024
 """All texts of a file together. A workflow has some hundred kilobytes."""
-MAX_PARTS = 200_000
-"""Parts of a file that are looked at: chunks, boxes, elements, tags, pages."""
 
 Texts = dict[str, str]
 """Names such as `prompt` and `workflow`, in lower case, with their texts."""
 
 
-class DamagedError(ValueError):
-    """A file's structure is not that of its format."""
-
-
-class Collected:
+class Collected(Parts):
     """Collects the texts of one file.
 
     Raises:
@@ -23,15 +19,9 @@ class Collected:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.texts: Texts = {}
         self._bytes = 0
-        self._parts = 0
-
-    def part(self) -> None:
-        """Count a part of the file."""
-        self._parts += 1
-        if self._parts > MAX_PARTS:
-            raise DamagedError("has too many parts")
 
     def add(self, name: str, text: bytes | str) -> None:
         """Keep a text; of those with the same name, the first."""
