@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -114,7 +115,7 @@ def test_the_worker_has_few_rooms_and_none_knows_many() -> None:
             other
             for path, own in MODULES.items()
             if own == room
-            for other in worker_modules_of(path) - {room}
+            for other in worker_modules_of(path) - {room, "__version__"}
         }
         assert len(others) <= MOST_IMPORTED, room
 
@@ -132,6 +133,16 @@ def test_a_package_within_a_room_knows_little_of_its_room() -> None:
             if f"{name}.".startswith(room + ".") and not f"{name}.".startswith(own + ".")
         }
         assert of_the_room <= known, package
+
+
+def test_the_walk_through_the_worker_names_files_that_are_there() -> None:
+    text = (ROOT / "docs/development.md").read_text()
+    walk = text.partition("## How a job runs\n")[2].partition("\n## ")[0]
+    names = set(re.findall(r"`([a-z_/]+(?:\.py|/))`", walk))
+    names -= {"src/worker_comfyui/", "handler.py", "tests/project/test_layout.py"}
+    assert len(names) > 20
+    paths = [path.as_posix() + "/" * path.is_dir() for path in WORKER.rglob("*")]
+    assert [name for name in names if not any(p.endswith(f"/{name}") for p in paths)] == []
 
 
 def test_packages_are_one_line_each() -> None:

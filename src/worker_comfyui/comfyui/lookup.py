@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from worker_comfyui.comfyui.client import ComfyClient
-from worker_comfyui.comfyui.node_problems import Context
+from worker_comfyui.comfyui.node_problems import Lookup
 from worker_comfyui.config import Settings
 from worker_comfyui.errors import Detail
 from worker_comfyui.job import Workflow
@@ -18,7 +18,7 @@ def lookup(
     sent: Collection[str],
     settings: Settings,
     advice: Mapping[str, str] | None = None,
-) -> Context:
+) -> Lookup:
     """Return where to look things up about a workflow.
 
     Args:
@@ -35,4 +35,4 @@ def lookup(
         said = (advice or {}).get(str(detail.get("received")))
         return {**located, "message": f"{located['message']}; {said}"} if said else located
 
-    return Context(workflow, client.node_class, client.node_classes, list(sent), locate)
+    return Lookup(workflow, client.node_class, client.node_classes, list(sent), locate)

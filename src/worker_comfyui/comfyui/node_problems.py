@@ -26,7 +26,7 @@ Locate = Callable[[Detail], Detail]
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class Lookup:
     """What was refused, and where to look things up.
 
     Attributes:
@@ -44,44 +44,44 @@ class Context:
     locate: Locate = lambda detail: detail
 
 
-def node_problems(node_errors: Any, context: Context, *, told: Container[str] = ()) -> list[Detail]:
+def node_problems(node_errors: Any, lookup: Lookup, *, told: Container[str] = ()) -> list[Detail]:
     """Turn `node_errors` into details: one for each problem of each node, but of types `told`."""
     if not isinstance(node_errors, dict):
         return []
-    context = replace(context, node_class=cache(context.node_class))
+    lookup = replace(lookup, node_class=cache(lookup.node_class))
     details: list[Detail] = []
     for node_id, node in node_errors.items():
         if not isinstance(node, dict):
             continue
         class_type = str(node.get("class_type"))
-        inputs = context.workflow.get(node_id, {}).get("inputs", {})
+        inputs = lookup.workflow.get(node_id, {}).get("inputs", {})
         for problem in node.get("errors") or ():
             if isinstance(problem, dict) and problem.get("type") not in told:
                 detail: Detail = {"node_id": cut(str(node_id)), "class_type": cut(class_type)}
-                detail.update(_problem(problem, inputs, class_type, context))
+                detail.update(_problem(problem, inputs, class_type, lookup))
                 is_choice = problem.get("type") == "value_not_in_list"
-                details.append(context.locate(detail) if is_choice else detail)
+                details.append(lookup.locate(detail) if is_choice else detail)
     return details
 
 
 def _problem(
-    problem: dict[str, Any], inputs: dict[str, Any], class_type: str, context: Context
+    problem: dict[str, Any], inputs: dict[str, Any], class_type: str, lookup: Lookup
 ) -> Detail:
     info = problem.get("extra_info")
     info = info if isinstance(info, dict) else {}
     if info.get("input_name") is None:
-        return _broken_link(problem, inputs, context) or {"message": _said(problem)}
+        return _broken_link(problem, inputs, lookup) or {"message": _said(problem)}
     name = str(info["input_name"])
     detail: Detail = {"input": cut(name)}
     received = info.get("received_value", inputs.get(name))
     if received is not None:
         detail["received"] = _cut_value(received)
-    config = info.get("input_config") or _input_config(class_type, name, context.node_class)
+    config = info.get("input_config") or _input_config(class_type, name, lookup.node_class)
     may_be_file = problem.get("type") in {"value_not_in_list", "custom_validation_failed"}
-    if may_be_file and isinstance(received, str) and received not in context.sent:
+    if may_be_file and isinstance(received, str) and received not in lookup.sent:
         group = group_of(config, received)
         if group:
-            return detail | not_sent(received, group, context.sent)
+            return detail | not_sent(received, group, lookup.sent)
     return detail | _reason(problem, info, config, detail.get("received"))
 
 
@@ -173,11 +173,9 @@ def _bounds(config: Any) -> str:
     return " and ".join(parts) or "within the node's limits"
 
 
-def _broken_link(
-    problem: dict[str, Any], inputs: dict[str, Any], context: Context
-) -> Detail | None:
+def _broken_link(problem: dict[str, Any], inputs: dict[str, Any], lookup: Lookup) -> Detail | None:
     """Find the link that makes ComfyUI fail while it validates the node."""
-    workflow = context.workflow
+    workflow = lookup.workflow
     if problem.get("type") != "exception_during_validation":
         return None
     for name, value in inputs.items():
@@ -188,7 +186,7 @@ def _broken_link(
             message = f"is linked to node {cut(source)}, which the workflow does not have"
             return {"input": name, "received": [cut(source), index], "message": message}
         class_type = str(workflow[source].get("class_type"))
-        outputs = (context.node_class(class_type) or {}).get("output")
+        outputs = (lookup.node_class(class_type) or {}).get("output")
         if isinstance(outputs, (list, tuple)) and index not in range(len(outputs)):
             allowed = f"0 to {len(outputs) - 1}" if outputs else "none"
             return {

@@ -11,7 +11,7 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import islice
 from typing import Any
 
-from worker_comfyui.comfyui.node_problems import Context, node_problems
+from worker_comfyui.comfyui.node_problems import Lookup, node_problems
 from worker_comfyui.errors import Detail, PromptRejected, sentence
 from worker_comfyui.job import Workflow, is_link
 from worker_comfyui.wording import LIKELY_CLASS, cut, likely
@@ -23,16 +23,16 @@ EDITOR_ONLY = frozenset(
 """Nodes that the editor resolves before it sends anything."""
 
 
-def explain(answer: dict[str, Any], context: Context) -> PromptRejected:
+def explain(answer: dict[str, Any], lookup: Lookup) -> PromptRejected:
     """Make the error for an answer of POST /prompt other than 200 (`{}` where it had no JSON)."""
     error = answer.get("error")
     error = error if isinstance(error, dict) else {}
-    loops = _loops(error, context.workflow)
+    loops = _loops(error, lookup.workflow)
     told = {"dependency_cycle"} if loops else set()
     details = [
-        *_unknown_classes(error, context),
+        *_unknown_classes(error, lookup),
         *loops,
-        *node_problems(answer.get("node_errors"), context, told=told),
+        *node_problems(answer.get("node_errors"), lookup, told=told),
     ]
     return rejected(details or [{"message": _general(error)}])
 
@@ -45,16 +45,16 @@ def rejected(details: list[Detail]) -> PromptRejected:
     return PromptRejected(message, details[:MAX_DETAILS])
 
 
-def _unknown_classes(error: dict[str, Any], context: Context) -> list[Detail]:
+def _unknown_classes(error: dict[str, Any], lookup: Lookup) -> list[Detail]:
     """Name every node whose class is unknown; ComfyUI names the first one only."""
     if error.get("type") not in {"invalid_prompt", "missing_node_type"}:
         return []
     wanted: dict[str, list[str]] = {}
-    for node_id, node in context.workflow.items():
+    for node_id, node in lookup.workflow.items():
         wanted.setdefault(str(node.get("class_type")), []).append(node_id)
-    known = dict.fromkeys(context.node_classes())
+    known = dict.fromkeys(lookup.node_classes())
     # A class whose description fails is not in the list, but it exists.
-    unlisted = (name for name in wanted if name not in known and context.node_class(name) is None)
+    unlisted = (name for name in wanted if name not in known and lookup.node_class(name) is None)
     details: list[Detail] = []
     for name in islice(unlisted, MAX_DETAILS):
         reason = _why_unknown(name, known, _only_in_comfyui(error))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from worker_comfyui.comfyui.link import Link, Links
-from worker_comfyui.comfyui.node_problems import Context
+from worker_comfyui.comfyui.node_problems import Lookup
 from worker_comfyui.comfyui.object_info import ObjectInfo
 from worker_comfyui.comfyui.process.command import models_folder
 from worker_comfyui.comfyui.process.supervisor import Supervisor
@@ -110,5 +110,5 @@ class Place:
     link: Link
     workspace: Workspace
     contents: dict[str, str]
-    lookup: Context
+    lookup: Lookup
     ends: ExitStack

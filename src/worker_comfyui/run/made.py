@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from worker_comfyui.comfyui import ending
-from worker_comfyui.comfyui.node_problems import Context, node_problems
+from worker_comfyui.comfyui.node_problems import Lookup, node_problems
 from worker_comfyui.delivery.result import Made
 from worker_comfyui.errors import ExecutionInterrupted, OutputMissing, sentence
 from worker_comfyui.run.attempt import Attempted
 
 
-def made(attempted: Attempted, context: Context) -> Made:
+def made(attempted: Attempted, lookup: Lookup) -> Made:
     """Judge an attempt. An error of the workflow counts only where no node reported a file.
 
     Raises:
@@ -26,13 +26,13 @@ def made(attempted: Attempted, context: Context) -> Made:
     if problems and not found.files and not attempted.reported.texts:
         raise OutputMissing(sentence(problems[0]), problems)
     warnings = [str(failure)] if failure else []
-    warnings += _warnings(attempted, context)
+    warnings += _warnings(attempted, lookup)
     warnings += map(sentence, problems)
     return Made([*found.files, *found.previews], list(attempted.reported.texts), warnings)
 
 
-def _warnings(attempted: Attempted, context: Context) -> Iterator[str]:
-    for problem in node_problems(attempted.executed.node_errors, context):
+def _warnings(attempted: Attempted, lookup: Lookup) -> Iterator[str]:
+    for problem in node_problems(attempted.executed.node_errors, lookup):
         yield f"left out, since it is not valid: {sentence(problem)}"
     for branch in attempted.executed.blocked:
         yield f"node {branch.node_id} ({branch.class_type}) blocked its branch: {branch.message}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from worker_comfyui.comfyui.node_problems import Context, Locate
+from worker_comfyui.comfyui.node_problems import Locate, Lookup
 from worker_comfyui.comfyui.rejection import explain
 from worker_comfyui.errors import Detail
 from worker_comfyui.job import Workflow, is_link
@@ -42,7 +42,7 @@ def problems(
         All problems, at most some dozens, in the shape of a refused prompt's.
     """
     check = _Check(workflow, object_info, sent)
-    context = Context(
+    lookup = Lookup(
         workflow,
         check.description,
         lambda: object_info,
@@ -52,14 +52,14 @@ def problems(
     found: list[Detail] = []
     nodes_told = {detail["node_id"] for detail in told if "node_id" in detail}
     if check.unknown:
-        found += explain({"error": {"type": "missing_node_type"}}, context).details
+        found += explain({"error": {"type": "missing_node_type"}}, lookup).details
     errors = check.node_errors()
     refused = {"error": {"type": "prompt_outputs_failed_validation"}, "node_errors": errors}
-    loops_or_errors = explain(refused, context).details
+    loops_or_errors = explain(refused, lookup).details
     if errors or any("node_id" in detail for detail in loops_or_errors):
         found += loops_or_errors
     if not check.outputs and not check.unknown:
-        found += explain({"error": {"type": "prompt_no_outputs"}}, context).details
+        found += explain({"error": {"type": "prompt_no_outputs"}}, lookup).details
     new = (one for one in found if "input" in one or one.get("node_id") not in nodes_told)
     return [*told, *new]
 

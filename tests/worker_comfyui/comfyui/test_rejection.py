@@ -12,7 +12,7 @@ import pytest
 from worker_comfyui.comfyui.file_problems import outside
 from worker_comfyui.comfyui.node_problems import (
     MAX_OPTIONS,
-    Context,
+    Lookup,
     NodeClass,
     node_problems,
 )
@@ -33,11 +33,11 @@ Inputs = dict[str, Any]
 
 
 def explained(answer: Any, workflow: Any) -> PromptRejected:
-    return explain(answer, context(workflow))
+    return explain(answer, lookup(workflow))
 
 
-def context(workflow: Any, node_class: NodeClass = CLASSES.get, **more: Any) -> Context:
-    return Context(workflow, node_class, lambda: CLASSES, **more)
+def lookup(workflow: Any, node_class: NodeClass = CLASSES.get, **more: Any) -> Lookup:
+    return Lookup(workflow, node_class, lambda: CLASSES, **more)
 
 
 def recorded(class_type: str, **inputs: Any) -> PromptRejected:
@@ -70,7 +70,7 @@ def refused(
     problem = {"type": kind, "message": "M", "details": "D", "extra_info": info}
     errors = {node_id: {"errors": [problem], "class_type": class_type, "dependent_outputs": []}}
     nodes = workflow or {node_id: {"class_type": class_type, "inputs": {}}}
-    (detail,) = node_problems(errors, context(nodes))
+    (detail,) = node_problems(errors, lookup(nodes))
     return detail
 
 
@@ -168,7 +168,7 @@ def not_found(class_type: str, name: str, value: str, said: str, sent: list[str]
     }
     errors = {"1": {"errors": [problem], "class_type": class_type}}
     workflow = {"1": {"class_type": class_type, "inputs": {name: value}}}
-    (detail,) = node_problems(errors, context(workflow, sent=sent))
+    (detail,) = node_problems(errors, lookup(workflow, sent=sent))
     return detail
 
 
@@ -322,7 +322,7 @@ def test_a_class_that_is_not_listed_but_exists_is_not_called_unknown() -> None:
     workflow = {"1": {"class_type": "Shy", "inputs": {}}}
     error = explain(
         {"error": {"type": "invalid_prompt", "message": "Refused."}},
-        Context(workflow, lambda name: {} if name == "Shy" else None, lambda: ["KSampler"]),
+        Lookup(workflow, lambda name: {} if name == "Shy" else None, lambda: ["KSampler"]),
     )
     assert error.message == "Refused."
 
@@ -438,7 +438,7 @@ def test_a_hostile_workflow_is_explained_in_bounded_time_and_words() -> None:
     }
     unknown["huge"] = {"class_type": "y" * 10_000_000, "inputs": {}}
     started = time.monotonic()
-    error = explain({"error": {"type": "invalid_prompt"}}, context(unknown, node_class))
+    error = explain({"error": {"type": "invalid_prompt"}}, lookup(unknown, node_class))
     assert time.monotonic() - started < 8
     assert len(error.details) == MAX_DETAILS
     assert len(json.dumps(error.as_result())) < 200_000
@@ -479,7 +479,7 @@ def test_many_problems_of_one_class_ask_comfyui_once() -> None:
     errors = {
         str(index): {"errors": [problem], "class_type": "SaveImage"} for index in range(10_000)
     }
-    assert len(node_problems(errors, context({}, node_class))) == 10_000
+    assert len(node_problems(errors, lookup({}, node_class))) == 10_000
     assert asked == ["SaveImage"]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.worker_comfyui.workflows.pairs import names, object_info, pair
-from worker_comfyui.comfyui.node_problems import Context
+from worker_comfyui.comfyui.node_problems import Lookup
 from worker_comfyui.comfyui.rejection import explain
 from worker_comfyui.errors import Detail
 from worker_comfyui.workflows import check
@@ -135,8 +135,8 @@ def test_dynamic_inputs_count_by_what_is_chosen() -> None:
 
 @pytest.mark.parametrize(("workflow", "answer"), refusals())
 def test_what_comfyui_refused_is_refused_for_the_same_reasons(workflow: Any, answer: Any) -> None:
-    context = Context(workflow, CLASSES.get, lambda: CLASSES)
-    theirs = explain(answer, context).details
+    lookup = Lookup(workflow, CLASSES.get, lambda: CLASSES)
+    theirs = explain(answer, lookup).details
     ours = check.problems(workflow, CLASSES)
     assert {told(detail) for detail in theirs} <= {told(detail) for detail in ours}
 
