@@ -28,10 +28,10 @@ __all__ = ["Ended", "Incarnation", "Supervisor"]
 
 log = logging.getLogger(__name__)
 
-MAX_VERSION = 64
 WAIT_S = 0.2
 DRAIN_S = 0.2
 STOP_GRACE_S = 5.0
+MAX_VERSION = 64
 _STOPPING = Ended("the worker stops", "stopping")
 
 

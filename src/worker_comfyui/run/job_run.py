@@ -37,7 +37,7 @@ def run_job(context: JobContext, limit_bytes: int) -> dict[str, Any]:
     stop.limit(job.timeout_s or settings.job_timeout_s)
     stop.phase("inputs")
     if job.dry_run:
-        return {**dry_run(context), "timings": stop.timings}
+        return {**dry_run(context), **_about(context)}
     bucket = _bucket(context)
     with ExitStack() as done:
         scratch = _scratch(context, done)
@@ -51,13 +51,16 @@ def run_job(context: JobContext, limit_bytes: int) -> dict[str, Any]:
         stop.phase("delivery")
         private = settings.allow_private_input_urls
         result = result_of(what, Delivery(job.output, bucket, job.id, limit_bytes, stop, private))
-    return {**result, "worker": _versions(context), "timings": stop.timings}
+    return {**result, **_about(context)}
 
 
-def _versions(context: JobContext) -> dict[str, str]:
-    """Say what ran the job."""
-    comfyui = context.shared.supervisor.version
-    return {"version": __version__, **({"comfyui": comfyui} if comfyui else {})}
+def _about(context: JobContext) -> dict[str, Any]:
+    """Say how long the job took, and what ran it."""
+    versions = {"version": __version__, "comfyui": context.shared.supervisor.version}
+    return {
+        "timings": context.stop.timings,
+        "worker": {name: version for name, version in versions.items() if version},
+    }
 
 
 def _scratch(context: JobContext, done: ExitStack) -> Path:
