@@ -66,6 +66,8 @@ def run_job(context: JobContext, limit_bytes: int | None) -> dict[str, Any]:
 
 def _about(context: JobContext) -> dict[str, Any]:
     """Say how long the job took, and what ran it."""
+    if context.job.dry_run:  # nothing ran
+        return {"timings": context.stop.timings}
     versions = {"version": __version__, "comfyui": context.shared.supervisor.version}
     return {
         "timings": context.stop.timings,

@@ -102,6 +102,13 @@ def test_a_result_says_what_made_it_and_what_its_files_are(worker: WorkerUnderTe
     assert image["sha256"] == hashlib.sha256(base64.b64decode(image["data"])).hexdigest()
 
 
+def test_a_dry_run_names_no_versions_since_nothing_ran(worker: WorkerUnderTest) -> None:
+    result = worker.run({"workflow": saved_image(8), "dry_run": True})
+
+    assert result["status"] == "dry_run"
+    assert "worker" not in result
+
+
 def test_the_sum_is_of_the_file_as_it_comes(worker: WorkerUnderTest) -> None:
     result = worker.run({"workflow": saved_image(7), "output": {"format": "webp"}})
 
