@@ -57,7 +57,10 @@ def test_a_real_servers_foreign_nodes_are_understood() -> None:
         "a/same.bin",
         "b/same.bin",
     }
-    assert [artifact.filename for artifact in found.temporary] == ["tmp_721694014.gif"]
+    assert [artifact.filename for artifact in found.temporary] == [
+        "probe.png",
+        "tmp_721694014.gif",
+    ]
     assert len(found.texts) == 4
 
 
@@ -242,7 +245,8 @@ def test_a_backslash_is_a_character_of_a_name() -> None:
 def test_a_video_whose_cover_is_no_file_is_taken_all_the_same(cover: Any) -> None:
     found = from_nodes(n1={"gifs": [{"filename": "clip.mp4", "workflow": cover}]})
     assert [a.name for a in found.artifacts] == ["clip.mp4"]
-    assert found.temporary == found.problems == ()
+    assert not found.temporary
+    assert not found.problems
 
 
 def test_the_picture_beside_a_video_is_only_shown() -> None:
