@@ -19,6 +19,30 @@ def is_link(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
 
 
+def understand_links(workflow: Workflow) -> None:
+    """Write `[1, 0]` and `["1", "0"]` as `["1", 0]`, where there is a node 1.
+
+    ComfyUI takes any list of two for a link and fails where the types differ.
+    Source: ComfyUI 0.3.64 execution.py, `validate_inputs`.
+    """
+    for node in workflow.values():
+        inputs = node["inputs"]
+        for name, value in inputs.items():
+            if isinstance(value, list) and len(value) == 2:
+                inputs[name] = _link(value, workflow)
+
+
+def _link(value: list[Any], workflow: Workflow) -> list[Any]:
+    node_id, number = value
+    if isinstance(node_id, int) and not isinstance(node_id, bool):
+        node_id = str(node_id)
+    if isinstance(number, str) and number.isascii() and number.isdecimal() and len(number) < 5:
+        number = int(number)
+    is_number = isinstance(number, int) and not isinstance(number, bool)
+    is_one = isinstance(node_id, str) and node_id in workflow and is_number
+    return [node_id, number] if is_one else value
+
+
 Group = Literal["images", "files"]
 Field = Literal["image", "data", "url"]
 """Where the content of a file may stand in the request."""

@@ -319,6 +319,30 @@ class TestOutput(_TestNode):
         return {"ui": json.loads(ui)}
 
 
+class TestSaveItself(_TestNode):
+    """Joins ``filename_prefix`` to the output folder by itself, and reports nothing."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {"required": {"text": _text(), "filename_prefix": _text("ComfyUI")}}
+
+    def run(self, text: str, filename_prefix: str) -> dict[str, Any]:
+        folder = folder_paths.get_output_directory()
+        Path(folder, f"{filename_prefix}_00001_.txt").write_text(text)
+        return {}
+
+
+class TestReadGraph(_TestNode):
+    """Reports how many nodes the editor's workflow has."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {"required": {}, "hidden": {"extra_pnginfo": "EXTRA_PNGINFO"}}
+
+    def run(self, extra_pnginfo: dict[str, Any]) -> dict[str, Any]:
+        return {"ui": {"text": [f"{len(extra_pnginfo['workflow']['nodes'])} nodes"]}}
+
+
 class TestRaiseInterrupt(_TestNode):
     """Interrupts its own prompt, as a person at ComfyUI's page would."""
 
@@ -412,6 +436,8 @@ NODE_CLASS_MAPPINGS = {
         TestKill,
         TestFreeze,
         TestOutput,
+        TestSaveItself,
+        TestReadGraph,
         TestRaiseInterrupt,
         TestNotJson,
         TestTellKey,

@@ -20,10 +20,26 @@ from worker_comfyui.errors import (
 from worker_comfyui.wording import shortened
 
 MAX_MESSAGE = 1000
-_DISK_FULL = "No space left on device"  # the system's words for ENOSPC, in any exception
-_OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError")
-"""Exceptions, without their modules. Newer versions also wrap the device's own words, such as
-`CUDA error: out of memory`, in an exception for everything."""
+_DISK_FULL = (
+    "no space left on device",  # the system's words for ENOSPC, in any exception
+    "os error 28",  # the same in Rust, which writes safetensors
+    "disk quota exceeded",
+    "database or disk is full",
+    "pytorchstreamwriter failed writing",
+)
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+)
+"""Words in exceptions of any type, in lower case."""
+_NO_GRAPH = (
+    "reads the editor's workflow, which the request does not have: send the editor's own file "
+    "(File → Save) as `workflow`, or beside the API format as `extra_data.extra_pnginfo.workflow`"
+)
+"""Some nodes look up other nodes in it by their titles, such as KJNodes' WidgetToString."""
 
 
 def failure(entry: dict[str, Any]) -> JobError | None:
@@ -36,7 +52,7 @@ def failure(entry: dict[str, Any]) -> JobError | None:
         if kind == "execution_interrupted":
             return _interrupted(data)
         if kind == "execution_error" and data.get("exception_type") != "ExecutionBlocked":
-            return _failed(data)
+            return _failed(data, _has_graph(entry))
     if status.get("completed"):
         return None
     return ExecutionFailed("ComfyUI reports a failed workflow, but not why; see the worker's log")
@@ -67,7 +83,15 @@ def _interrupted(data: dict[str, Any]) -> ExecutionInterrupted:
     return ExecutionInterrupted(message, [detail])
 
 
-def _failed(data: dict[str, Any]) -> JobError:
+def _has_graph(entry: dict[str, Any]) -> bool:
+    """Tell whether nodes could read the editor's file."""
+    prompt = entry.get("prompt")  # number, id, nodes, extra data, ...
+    extra = prompt[3] if isinstance(prompt, list) and len(prompt) > 3 else {}
+    pnginfo = extra.get("extra_pnginfo") if isinstance(extra, dict) else {}
+    return isinstance(pnginfo, dict) and "workflow" in pnginfo
+
+
+def _failed(data: dict[str, Any], has_graph: bool) -> JobError:
     exception = str(data.get("exception_type") or "Exception")
     message = shortened(str(data.get("exception_message") or "").strip(), MAX_MESSAGE)
     detail: Detail = {
@@ -77,8 +101,12 @@ def _failed(data: dict[str, Any]) -> JobError:
         "message": message or exception,
     }
     where = f"node {detail['node_id']} ({detail['class_type']})"
-    if exception.rpartition(".")[2] in _OUT_OF_MEMORY or "out of memory" in message.lower():
+    words = message.lower()
+    if exception.endswith("MemoryError") or any(word in words for word in _OUT_OF_MEMORY):
         return OutOfMemory(f"{where} ran out of memory. {OutOfMemory.hint}", [detail])
-    if _DISK_FULL in message:
+    if any(word in words for word in _DISK_FULL):
         return DiskFull(f"{where} could not write: {message}. {DiskFull.hint}", [detail])
+    if exception == "KeyError" and message == "'workflow'" and not has_graph:
+        detail["message"] = _NO_GRAPH
+        return ExecutionFailed(f"{where} {_NO_GRAPH}", [detail])
     return ExecutionFailed(f"{where} raised {exception}: {message}", [detail])

@@ -82,7 +82,11 @@ class Execution:
                 self._may_be_queued = False
                 raise
             log.info("prompt queued", extra={"event": "prompt_queued"})
-            entry = follower.to_the_end(self._check)
+            try:
+                entry = follower.to_the_end(self._check)
+            except ComfyCrashed as lost:
+                _name_node(lost, follower.current, workflow)
+                raise
             self._may_be_queued = False
         return Executed(entry, node_errors, follower.blocked, follower.was_cut)
 
@@ -114,3 +118,12 @@ class Execution:
                 self._supervisor.restart(incarnation, "ComfyUI did not obey an interrupt")
                 return
             time.sleep(ENDED_POLL_S)
+
+
+def _name_node(lost: ComfyCrashed, node_id: str | None, workflow: Workflow) -> None:
+    """Say where it happened. The word of a node that ended ComfyUI at once may not have come."""
+    if node_id is None or node_id not in workflow:
+        return
+    class_type = str(workflow[node_id]["class_type"])
+    lost.details.append({"node_id": node_id, "class_type": class_type, "message": lost.message})
+    lost.message += f"; the last node that it began was node {node_id} ({class_type})"

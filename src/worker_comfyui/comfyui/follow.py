@@ -81,6 +81,7 @@ class Follower:
     Attributes:
         blocked: Branches that a node stopped with a message.
         was_cut: Whether the websocket was lost meanwhile, and with it what came over it.
+        current: The node that ComfyUI turned to last; None: none yet.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class Follower:
         self._on_event = on_event
         self._reconnects = _Reconnects(settings)
         self._look = _NextLook(settings.poll_interval_s)
-        self._current: str | None = None
+        self.current: str | None = None
 
     def to_the_end(self, check: Callable[[], None]) -> dict[str, Any]:
         """Return the prompt's history entry, once it is there.
@@ -138,13 +139,13 @@ class Follower:
 
     def _take(self, event: events.Event) -> None:
         if isinstance(event, events.Picture):
-            node_id = event.node_id or self._current
+            node_id = event.node_id or self.current
             if node_id is None:  # nothing of this prompt runs yet: it is of the one before
                 return
             event = replace(event, node_id=node_id)
         self._look.something_happened()
         if isinstance(event, events.NodeStarted):
-            self._current = event.node_id
+            self.current = event.node_id
         elif isinstance(event, events.BranchBlocked):
             self.blocked.append(event)
         elif isinstance(event, events.Ended):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,7 +43,8 @@ class Outputs:
 
     Attributes:
         artifacts: Files to deliver.
-        temporary: Previews: shown in ComfyUI's page, not meant to be kept.
+        temporary: Previews: shown in ComfyUI's page, not meant to be kept; also the picture that
+            VideoHelperSuite saves beside a video, in whichever folder.
         texts: `{"node_id", "name"?, "text"}` each, as in the result.
         problems: What was reported but cannot be used, with `node_id` and `message`.
     """
@@ -71,6 +73,15 @@ class _Collector:
             self.artifacts.setdefault(artifact.name, artifact)
         elif artifact.folder_type == "temp":
             self.temporary.setdefault(artifact.name, artifact)
+        if isinstance(item.get("workflow"), str):
+            self._cover(node_id, item)
+
+    def _cover(self, node_id: str, item: dict[str, Any]) -> None:
+        """Take the picture that VideoHelperSuite saves beside a video, to carry its workflow."""
+        named = {**item, "filename": item["workflow"], "format": None}
+        with suppress(ValueError):
+            cover = _artifact(node_id, "images", named)
+            self.temporary.setdefault(cover.name, cover)
 
     def value(self, node_id: str, key: str, value: object, depth: int = 0) -> None:
         """Take anything that a node reported under a key."""
@@ -191,10 +202,10 @@ def _parts(subfolder: object, filename: object) -> list[str]:
         names = f"{_shown(filename)} in {_shown(subfolder)}"
         raise ValueError(f"{names} is not a file's name")  # noqa: TRY004 - a value from outside
     whole = f"{subfolder}/{filename}" if subfolder else filename
-    if _valid_text(whole) != whole or any(ord(c) < 32 or c in "\\\x7f" for c in whole):
+    if _valid_text(whole) != whole or any(ord(c) < 32 or c == "\x7f" for c in whole):
         raise ValueError(f"{_shown(whole)} has characters that a file's name cannot have")
     parts = whole.split("/")
-    if whole.startswith("/") or ".." in parts:
+    if whole.startswith(("/", "\\")) or ".." in whole.replace("\\", "/").split("/"):
         raise ValueError(f"{_shown(whole)} lies outside ComfyUI's folders; it was not read")
     if parts[-1] in {"", "."}:
         raise ValueError(f"{_shown(whole)} names no file")

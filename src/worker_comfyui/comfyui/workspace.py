@@ -127,14 +127,14 @@ class LocalWorkspace(Workspace):
             for file in reported.artifacts:
                 stop.check()
                 self._take_reported(file, found, taken)
+            shown = Tree.of(self._folders.temp).regular_files() if previews else {}
+            for file in reported.temporary:
+                path = (found if file.folder_type == "output" else shown).pop(file.name, None)
+                if path and previews:
+                    taken.previews.append(self._moved(file, path))
             for name in sorted(found):
                 stop.check()
                 taken.files.append(self._moved(_unreported(name), found[name]))
-            if previews:
-                shown = Tree.of(self._folders.temp).regular_files()
-                for file in reported.temporary:
-                    if path := shown.pop(file.name, None):
-                        taken.previews.append(self._moved(file, path))
         return taken
 
     def _take_reported(self, file: OutputFile, found: dict[str, Path], taken: Taken) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from worker_comfyui.config import Secret
 from worker_comfyui.errors import InvalidRequest, InvalidWorkflow
-from worker_comfyui.job import Job, Workflow
+from worker_comfyui.job import Job, Workflow, understand_links
 from worker_comfyui.request.delivery_options import output_options, s3_config
 from worker_comfyui.request.files import input_files
 from worker_comfyui.request.problems import Problems, kind_of
@@ -160,6 +160,8 @@ def _workflow(sent: Any, problems: Problems) -> Workflow:
             _node(node_id, node, problems)
         if not problems.details:
             _values(sent, problems)
+        if not problems.details:
+            understand_links(sent)
         return sent
     return {}
 

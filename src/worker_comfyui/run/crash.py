@@ -43,7 +43,8 @@ def run_again_after_a_crash(
                 lost.retryable = False
                 raise lost from error
             if run == RUNS:
-                raise type(lost)(f"{lost.message} (in both of {RUNS} runs)") from error
+                message = f"{lost.message} (in both of {RUNS} runs)"
+                raise type(lost)(message, lost.details) from error
     raise AssertionError("the loop returns or raises")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from worker_comfyui.errors import InvalidWorkflow
-from worker_comfyui.job import Workflow
+from worker_comfyui.job import Workflow, understand_links
 from worker_comfyui.wording import cut
 from worker_comfyui.workflows.problems import Problems
 
@@ -37,7 +37,9 @@ def checked(value: Mapping[str, Any], path: str) -> Workflow:
         _check_values(value, path, problems)
     if problems.details:
         raise problems.error()
-    return dict(value)
+    workflow = dict(value)
+    understand_links(workflow)
+    return workflow
 
 
 def _check_node(path: str, node: Any, problems: Problems) -> None:

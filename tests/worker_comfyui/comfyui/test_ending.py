@@ -6,7 +6,12 @@ import pytest
 
 from tests.support.recorded import SCENARIOS, transcript
 from worker_comfyui.comfyui.ending import MAX_MESSAGE, cached_nodes, failure
-from worker_comfyui.errors import ExecutionFailed, ExecutionInterrupted, OutOfMemory
+from worker_comfyui.errors import (
+    DiskFull,
+    ExecutionFailed,
+    ExecutionInterrupted,
+    OutOfMemory,
+)
 
 FAILED = {
     "cancel_queued_and_running": "INTERRUPTED",
@@ -89,6 +94,11 @@ def test_an_exception_is_named_with_its_message() -> None:
         ("RuntimeError", "CUDA out of memory. Tried to allocate 20.00 MiB"),
         ("RuntimeError", "HIP out of memory. Tried to allocate 20.00 MiB"),
         ("torch.AcceleratorError", "CUDA error: out of memory\nCompile with"),
+        ("numpy._core._exceptions._ArrayMemoryError", "Unable to allocate 7.45 GiB for an array"),
+        ("RuntimeError", "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        ("OSError", "[Errno 12] Cannot allocate memory"),
+        ("RuntimeError", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"),
+        ("RuntimeError", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
     ],
 )
 def test_out_of_memory_is_recognised_in_all_its_forms(exception_type: str, message: str) -> None:
@@ -96,6 +106,36 @@ def test_out_of_memory_is_recognised_in_all_its_forms(exception_type: str, messa
     assert isinstance(error, OutOfMemory)
     assert error.message.startswith("node 3 (KSampler) ran out of memory. Use a smaller image")
     assert error.details[0]["exception_type"] == exception_type
+
+
+@pytest.mark.parametrize(
+    ("exception_type", "message"),
+    [
+        ("OSError", "[Errno 28] No space left on device"),
+        ("safetensors.SafetensorError", "Error while serializing: I/O error (os error 28)"),
+        ("OSError", "[Errno 122] Disk quota exceeded: '/comfyui/output/a.png'"),
+        ("sqlite3.OperationalError", "database or disk is full"),
+        ("RuntimeError", "PytorchStreamWriter failed writing file data/7: file write failed"),
+    ],
+)
+def test_a_full_disk_is_recognised_in_all_its_forms(exception_type: str, message: str) -> None:
+    error = failure(raised(exception_type, message))
+    assert isinstance(error, DiskFull)
+    assert error.message.startswith("node 3 (KSampler) could not write: ")
+
+
+def test_a_node_that_reads_the_editor_s_workflow_says_how_to_send_it() -> None:
+    entry = raised("KeyError", "'workflow'")
+    entry["prompt"] = [1, "id", {}, {"extra_pnginfo": {}}, ["3"]]
+    error = failure(entry)
+    assert type(error) is ExecutionFailed
+    assert "node 3 (KSampler) reads the editor's workflow" in error.message
+    assert "`extra_data.extra_pnginfo.workflow`" in error.message
+
+    entry["prompt"][3]["extra_pnginfo"] = {"workflow": {"nodes": []}}
+    told = failure(entry)
+    assert told is not None
+    assert told.message == "node 3 (KSampler) raised KeyError: 'workflow'"
 
 
 def test_other_exceptions_are_not_called_out_of_memory() -> None:

@@ -57,7 +57,10 @@ def test_a_real_servers_foreign_nodes_are_understood() -> None:
         "a/same.bin",
         "b/same.bin",
     }
-    assert [artifact.filename for artifact in found.temporary] == ["tmp_721694014.gif"]
+    assert [artifact.filename for artifact in found.temporary] == [
+        "probe.png",
+        "tmp_721694014.gif",
+    ]
     assert len(found.texts) == 4
 
 
@@ -232,6 +235,27 @@ def test_what_is_too_long_or_too_deep_to_be_a_text_is_told() -> None:
     ]
 
 
+def test_a_backslash_is_a_character_of_a_name() -> None:
+    found = from_nodes(n1={"images": [{"filename": "sub\\x_00001_.png", "subfolder": "a"}]})
+    assert [a.name for a in found.artifacts] == ["a/sub\\x_00001_.png"]
+    assert found.problems == ()
+
+
+@pytest.mark.parametrize("cover", ["../clip.png", 7, None, ""])
+def test_a_video_whose_cover_is_no_file_is_taken_all_the_same(cover: Any) -> None:
+    found = from_nodes(n1={"gifs": [{"filename": "clip.mp4", "workflow": cover}]})
+    assert [a.name for a in found.artifacts] == ["clip.mp4"]
+    assert not found.temporary
+    assert not found.problems
+
+
+def test_the_picture_beside_a_video_is_only_shown() -> None:
+    item = {"filename": "clip.mp4", "subfolder": "a", "type": "output", "workflow": "clip.png"}
+    found = from_nodes(n1={"gifs": [{**item, "format": "video/h264-mp4"}]})
+    assert [a.name for a in found.artifacts] == ["a/clip.mp4"]
+    assert [(a.name, a.kind, a.node_id) for a in found.temporary] == [("a/clip.png", "images", "1")]
+
+
 def test_an_image_that_came_over_the_websocket_is_not_told_twice() -> None:
     item = {"source": "websocket", "content-type": "image/png", "type": "output"}
     assert from_nodes(n1={"images": [item]}) == Outputs()
@@ -252,6 +276,8 @@ def test_a_preview_with_a_wrong_name_never_fails_a_job() -> None:
         {"filename": "passwd", "subfolder": "/etc"},
         {"filename": "a\0.png"},
         {"filename": "..\\..\\secret.png"},
+        {"filename": "secret.png", "subfolder": "a\\.."},
+        {"filename": "\\\\host\\share\\secret.png"},
         {"filename": "a\nHeader: x.png"},
         {"filename": "lone \ud800.png"},
         {"filename": ".."},
@@ -312,7 +338,7 @@ def test_nothing_that_a_node_reports_can_break_or_leave_its_folder(outputs: Any,
     found = collect({"outputs": outputs, "meta": meta}, ["1"])
     for artifact in found.artifacts + found.temporary:
         assert not artifact.name.startswith("/")
-        assert ".." not in artifact.name.split("/")
+        assert ".." not in artifact.name.replace("\\", "/").split("/")
         assert "\0" not in artifact.name
         artifact.name.encode()
     json.dumps([text["text"] for text in found.texts], ensure_ascii=False).encode()

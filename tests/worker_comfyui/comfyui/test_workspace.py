@@ -186,6 +186,21 @@ def test_a_sequence_that_is_reported_by_a_pattern_comes_with_its_node(
     assert taken.missing == []
 
 
+@pytest.mark.parametrize("previews", [False, True])
+def test_the_picture_beside_a_video_comes_with_the_previews_only(
+    folders: Folders, scratch: Path, previews: bool
+) -> None:
+    workspace = LocalWorkspace(folders, scratch)
+    write(folders.output / "walk.mp4")
+    write(folders.output / "walk.png")
+    shown = Outputs((reported("walk.mp4"),), (reported("walk.png"),))
+    taken = workspace.take(shown, Stop(never), previews=previews)
+    assert [file.name for file in taken.files] == ["walk.mp4"]
+    assert [file.name for file in taken.previews] == (["walk.png"] if previews else [])
+    workspace.close()
+    assert contents(folders.output) == {}
+
+
 def test_what_lay_in_the_output_folder_is_no_result_and_stays(
     folders: Folders, scratch: Path
 ) -> None:

@@ -87,6 +87,21 @@ def test_a_comfyui_that_is_killed_from_outside_is_replaced_and_the_job_runs_agai
     assert job.result()["texts"] == [{"node_id": "1", "text": "slept 1.0 s"}]
 
 
+def test_a_job_that_loses_its_comfyui_says_which_node_ran(worker: WorkerUnderTest) -> None:
+    job = worker.start({"workflow": {"7": node("TestSleepOutput", seconds=60.0)}})
+    for _ in range(2):
+        job.updates.clear()
+        wait_until(lambda: job.updates)
+        os.kill(worker.comfyui_pid(), signal.SIGKILL)
+    result = job.result()
+
+    assert result["error_code"] == "COMFYUI_CRASHED"
+    assert "the last node that it began was node 7 (TestSleepOutput)" in result["error"]
+    (detail,) = result["details"]
+    assert (detail["node_id"], detail["class_type"]) == ("7", "TestSleepOutput")
+    assert_next_job_works(worker)
+
+
 def test_a_comfyui_that_dies_while_idle_is_back_before_the_worker_is_ready_again(
     worker: WorkerUnderTest,
 ) -> None:

@@ -307,3 +307,63 @@ def test_an_output_that_is_not_json_ends_the_job_in_an_error(worker: WorkerUnder
     else:
         assert result["error_code"] == "EXECUTION_FAILED"
         assert "not JSON" in result["error"]
+
+
+def test_a_node_that_joins_its_prefix_to_the_folder_itself_saves_its_file(
+    worker: WorkerUnderTest,
+) -> None:
+    for _ in range(2):
+        result = worker.run(
+            {"workflow": {"1": node("TestSaveItself", text="a caption", filename_prefix="text")}}
+        )
+        (file,) = result["files"]
+        assert file["filename"] == "text_00001_.txt"
+        assert base64.b64decode(file["data"]) == b"a caption"
+        assert "errors" not in result
+
+
+def test_a_prefix_with_a_backslash_gives_the_name_that_comfyui_gives(
+    worker: WorkerUnderTest,
+) -> None:
+    workflow = {
+        "1": node("EmptyImage", width=8, height=8, batch_size=1, color=0),
+        "2": node("SaveImage", images=["1", 0], filename_prefix="sub\\x"),
+    }
+    result = worker.run({"workflow": workflow})
+    (image,) = result["images"]
+    assert (image["filename"], image["node_id"]) == ("sub\\x_00001_.png", "2")
+    assert "errors" not in result
+
+
+def test_a_link_with_a_number_for_its_node_runs(worker: WorkerUnderTest) -> None:
+    workflow = {
+        "1": node("EmptyImage", width=8, height=8, batch_size=1, color=0),
+        "2": node("SaveImage", images=[1, "0"], filename_prefix="o"),
+    }
+    for sent in ({"workflow": workflow}, {"prompt": workflow}):
+        assert len(worker.run(sent)["images"]) == 1
+
+
+def test_a_node_that_reads_the_editor_s_workflow_gets_it_or_says_so(
+    worker: WorkerUnderTest,
+) -> None:
+    request = {"workflow": {"1": node("TestReadGraph")}}
+    graph = {"nodes": [{"id": 1}], "links": []}
+    sent = worker.run({**request, "extra_data": {"extra_pnginfo": {"workflow": graph}}})
+    assert sent["texts"] == [{"node_id": "1", "text": "1 nodes"}]
+
+    failed = worker.run(request)
+    assert failed["error_code"] == "EXECUTION_FAILED"
+    assert "node 1 (TestReadGraph) reads the editor's workflow" in failed["error"]
+    assert "`extra_data.extra_pnginfo.workflow`" in failed["error"]
+
+
+def test_an_image_sequence_comes_whole_and_without_its_cover(worker: WorkerUnderTest) -> None:
+    item = {**file_item("P_00001.%03d.png"), "format": "video/16bit-png", "frame_rate": 8}
+    files = {f"P_00001.{number:03}.png": png((number, 0, 0)) for number in (1, 2, 3)}
+    workflow = reporting(
+        {"gifs": [{**item, "workflow": "P_00001.png"}]}, {**files, "P_00001.png": png((0, 0, 0))}
+    )
+    result = worker.run({"workflow": workflow})
+    assert [image["filename"] for image in result["images"]] == sorted(files)
+    assert {image["node_id"] for image in result["images"]} == {"1"}

@@ -470,6 +470,19 @@ def test_what_is_not_the_api_format_is_left_to_be_converted(workflow: Any) -> No
     assert job.source == workflow
 
 
+@pytest.mark.parametrize("link", [["1", 0], [1, 0], ["1", "0"], [1, "0"]])
+def test_a_link_is_understood_with_numbers_and_texts_mixed_up(link: list[Any]) -> None:
+    workflow = {
+        "1": NODE,
+        "2": {
+            "class_type": "SaveImage",
+            "inputs": {"images": link, "size": [9, 0], "on": [True, 1]},
+        },
+    }
+    inputs = parse({"id": "1", "input": {"workflow": workflow}}).workflow["2"]["inputs"]
+    assert inputs == {"images": ["1", 0], "size": [9, 0], "on": [True, 1]}
+
+
 def test_comfyui_s_own_name_for_the_workflow_is_taken() -> None:
     job = parse({"id": "1", "input": {"prompt": WORKFLOW, "client_id": "c"}})
     assert job.source == {"prompt": WORKFLOW, "extra_data": {}}
