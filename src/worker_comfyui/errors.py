@@ -84,8 +84,8 @@ class Detail(TypedDict, total=False):
 
 
 def sentence(detail: Detail) -> str:
-    """Say a problem in one sentence: where in the workflow, and what."""
-    where = ""
+    """Say a problem in one sentence: where in the workflow or the request, and what."""
+    where = f"{detail['path']}: " if "path" in detail else ""
     if "node_id" in detail:
         where = f"node {detail['node_id']}"
         if "class_type" in detail:
@@ -142,7 +142,23 @@ class JobError(WorkerError):
     @classmethod
     def at(cls, path: str, message: str) -> Self:
         """Make the error of one field of the request, which both sentence and details name."""
-        return cls(f"{path}: {message}", [{"path": path, "message": message}])
+        return cls.of([{"path": path, "message": message}])
+
+    @classmethod
+    def of(cls, details: Sequence[Detail], left_out: int = 0, *, at_least: bool = False) -> Self:
+        """Make the error of one or more problems: it says the first, and how many more there are.
+
+        Args:
+            details: The problems.
+            left_out: How many further ones are only counted.
+            at_least: Whether the search ended before all were found.
+        """
+        more = len(details) - 1 + left_out
+        message = sentence(details[0])
+        if more:
+            least = "at least " if at_least else ""
+            message += f" (and {least}{more} more problem{'s' if more > 1 else ''}, see `details`)"
+        return cls(message, details)
 
 
 class InvalidRequest(JobError):

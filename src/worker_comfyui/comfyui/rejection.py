@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 from worker_comfyui.comfyui.node_problems import Lookup, node_problems
-from worker_comfyui.errors import Detail, PromptRejected, sentence
+from worker_comfyui.errors import Detail, PromptRejected
 from worker_comfyui.job import Workflow, is_link
 from worker_comfyui.wording import LIKELY_CLASS, cut, likely
 
@@ -39,10 +39,7 @@ def explain(answer: dict[str, Any], lookup: Lookup) -> PromptRejected:
 
 def rejected(details: list[Detail]) -> PromptRejected:
     """Make the error of one or more problems."""
-    message = sentence(details[0])
-    if len(details) > 1:
-        message += f" (and {len(details) - 1} more, see `details`)"
-    return PromptRejected(message, details[:MAX_DETAILS])
+    return PromptRejected.of(details[:MAX_DETAILS], len(details[MAX_DETAILS:]))
 
 
 def _unknown_classes(error: dict[str, Any], lookup: Lookup) -> list[Detail]:

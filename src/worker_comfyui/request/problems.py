@@ -24,13 +24,7 @@ class Problems:
     def error(self) -> JobError:
         """Make the error that ends the job: INVALID_WORKFLOW if nothing else is wrong."""
         kind = InvalidWorkflow if all(map(_in_workflow, self.details)) else InvalidRequest
-        first = self.details[0]
-        more = len(self.details) - 1
-        message = f"{first['path']}: {first['message']}"
-        if more:
-            least = "at least " if len(self.details) == MAX_DETAILS else ""
-            message += f" (and {least}{more} more problem{'s' if more > 1 else ''}, see `details`)"
-        return kind(message, self.details)
+        return kind.of(self.details, at_least=len(self.details) == MAX_DETAILS)
 
 
 def _in_workflow(problem: Detail) -> bool:

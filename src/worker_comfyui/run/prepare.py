@@ -15,7 +15,7 @@ from typing import Any
 from worker_comfyui.comfyui.client import ComfyClient
 from worker_comfyui.comfyui.lookup import lookup
 from worker_comfyui.comfyui.process.supervisor import Incarnation
-from worker_comfyui.errors import Detail
+from worker_comfyui.errors import Detail, InvalidRequest
 from worker_comfyui.job import Job
 from worker_comfyui.models import catalogue
 from worker_comfyui.models.catalogue import Entry, Origin
@@ -24,7 +24,6 @@ from worker_comfyui.request import inputs
 from worker_comfyui.run.context import JobContext
 from worker_comfyui.run.crash import ready
 from worker_comfyui.workflows import check, form
-from worker_comfyui.workflows.problems import refusal
 from worker_comfyui.workflows.resolve import Options, Resolved, resolve
 from worker_comfyui.workflows.sent import Sources
 from worker_comfyui.workflows.stored import StoredWorkflows
@@ -151,7 +150,7 @@ def _entries(job: Job, resolved: Resolved) -> list[Entry]:
     if job.models is not None:
         found = catalogue.parse(job.models, "input.models", Origin.REQUEST, problems)
     if problems:
-        raise refusal(problems)
+        raise InvalidRequest.of(problems)
     return [*found, *catalogue.of_workflow(resolved.graph)]
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
-from worker_comfyui.errors import Detail, InvalidRequest, sentence
+from worker_comfyui.errors import Detail, InvalidRequest
 from worker_comfyui.wording import cut, likely, listed
 
 MAX_DETAILS = 50
@@ -31,17 +31,7 @@ class Problems:
 
     def error(self) -> InvalidRequest:
         """Make the error of all problems; there must be one."""
-        return refusal(self.details, self.left_out)
-
-
-def refusal(details: Sequence[Detail], left_out: int = 0) -> InvalidRequest:
-    """Make one error of one or more details; the message has the first one."""
-    first = details[0]
-    message = sentence(first) if "node_id" in first else f"{first['path']}: {first['message']}"
-    rest = len(details) - 1 + left_out
-    if rest:
-        message += f" (and {rest} more {'problem' if rest == 1 else 'problems'}: see `details`)"
-    return InvalidRequest(message, details)
+        return InvalidRequest.of(self.details, self.left_out)
 
 
 def with_candidates(message: str, wanted: str, names: Collection[str], there: str) -> Detail:

@@ -315,7 +315,7 @@ def test_every_unknown_class_is_named_not_only_the_first() -> None:
         "Foreign2",
         "Foreign3",
     ]
-    assert "(and 2 more, see `details`)" in error.message
+    assert "(and 2 more problems, see `details`)" in error.message
 
 
 def test_a_class_that_is_not_listed_but_exists_is_not_called_unknown() -> None:

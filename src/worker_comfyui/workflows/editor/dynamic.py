@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from worker_comfyui.errors import InvalidRequest
 from worker_comfyui.workflows.editor import javascript
 from worker_comfyui.workflows.editor.graph import Autogrow, Node, Slot, Widget
 from worker_comfyui.workflows.editor.node_classes import InputSpec, input_specs
 from worker_comfyui.workflows.editor.widgets import SHIM, branches
-from worker_comfyui.workflows.problems import refusal
 
 MAX_GROUPS = 1_000
 """Inputs that one node may make grow; ComfyUI's own classes stop at 100."""
@@ -128,7 +128,7 @@ def _add_group(node: Node, group_name: str, ordinal: int, add: AddInput) -> None
         add(node, replace(spec, name=name, optional=optional))
         if len(node.widgets) > MAX_GROUPS or len(node.inputs) > 3 * MAX_GROUPS:
             message = f"has more than {MAX_GROUPS} inputs in `{group_name}`"
-            raise refusal([{**node.where(), "message": message}])
+            raise InvalidRequest.of([{**node.where(), "message": message}])
         slot = node.inputs.pop()
         if len(group.specs) > 1 and slot.widget is None:
             slot.widget = slot.name

@@ -6,6 +6,7 @@ widgets, each of which has a slot too.
 
 from __future__ import annotations
 
+from worker_comfyui.errors import InvalidRequest
 from worker_comfyui.workflows.editor import dynamic
 from worker_comfyui.workflows.editor.graph import Node, Slot, Widget
 from worker_comfyui.workflows.editor.node_classes import (
@@ -17,7 +18,6 @@ from worker_comfyui.workflows.editor.node_classes import (
     NodeClass,
 )
 from worker_comfyui.workflows.editor.widgets import widgets_for
-from worker_comfyui.workflows.problems import refusal
 
 CUSTOM_COMBO = "CustomCombo"
 OPTION = "OPTION"
@@ -63,7 +63,7 @@ def _add_socket(node: Node, spec: InputSpec) -> None:
         node.inputs.append(Slot(spec.name, _allowed(spec)))
     elif spec.type.startswith("COMFY_") and spec.type.endswith("_V3") and spec.type not in KNOWN_V3:
         message = f"takes {spec.type}, a kind of input that this worker cannot convert"
-        raise refusal([{**node.where(), "input": spec.name, "message": message}])
+        raise InvalidRequest.of([{**node.where(), "input": spec.name, "message": message}])
     else:
         node.inputs.append(Slot(spec.name, spec.type))
 

@@ -27,7 +27,6 @@ from worker_comfyui.workflows.editor.group_values import GroupValues
 from worker_comfyui.workflows.editor.node_classes import InputSpec, NodeClass, NodeClasses
 from worker_comfyui.workflows.editor.reading import MAX_NODES, object_at, objects, read_node
 from worker_comfyui.workflows.editor.virtual import PRIMITIVE, REROUTE
-from worker_comfyui.workflows.problems import refusal
 
 PREFIXES = ("workflow>", "workflow/")
 MAX_DEPTH = 20
@@ -75,7 +74,9 @@ def expand(file: File, classes: NodeClasses) -> dict[str, GroupValues]:
             if name is None:
                 continue
             if depth >= MAX_DEPTH:
-                raise refusal([{**node.where(), "message": "its groups are nested too deep"}])
+                raise InvalidRequest.of(
+                    [{**node.where(), "message": "its groups are nested too deep"}]
+                )
             path = f"{file.root.path}.extra.groupNodes"
             group = _read_group(object_at(groups, name, path), f"{path}[{name!r}]", counter)
             _make_ports(group, node, classes)
@@ -294,7 +295,7 @@ def _become_host(node: Node, group: _Group, name: str, counter: _Counter) -> str
     for slot in node.file_slots:
         if slot.link is not None and slot.name not in known:
             message = "is linked, but its group has no such input; save the file in a new editor"
-            raise refusal([{**node.where(), "input": slot.name, "message": message}])
+            raise InvalidRequest.of([{**node.where(), "input": slot.name, "message": message}])
     node.id = counter.next()
     group.graph.id = node.type = f"group:{node.id}"
     group.graph.name = name

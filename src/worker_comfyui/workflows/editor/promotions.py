@@ -11,12 +11,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from worker_comfyui.errors import InvalidRequest
 from worker_comfyui.workflows.editor.definitions import proxies
 from worker_comfyui.workflows.editor.graph import INPUT_PANEL, UNSET, Graph, Link, Node, Port, Slot
 from worker_comfyui.workflows.editor.hosts import deepest_widget, promote, targets
 from worker_comfyui.workflows.editor.virtual import PRIMITIVE
 from worker_comfyui.workflows.editor.widgets import SHIM
-from worker_comfyui.workflows.problems import refusal
 
 MAX_PROXIES = 1_000
 MAX_NAME = 1_000
@@ -71,7 +71,7 @@ class Migration:
         """
         if len(self._instances) * len(self._definition.inputs) > MAX_ADDED:
             message = "its subgraph has too many inputs and hosts"
-            raise refusal([{**self._host.where(), "message": message}])
+            raise InvalidRequest.of([{**self._host.where(), "message": message}])
         for port in self._definition.inputs:
             source = _source(port, self._definition)
             if source is not None:

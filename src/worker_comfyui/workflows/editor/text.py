@@ -12,9 +12,9 @@ from datetime import datetime
 from random import Random
 from typing import Any
 
+from worker_comfyui.errors import InvalidRequest
 from worker_comfyui.workflows.editor import javascript
 from worker_comfyui.workflows.editor.graph import UNSET, Graph, Node
-from worker_comfyui.workflows.problems import refusal
 
 NAMED_AFTER = "Node name for S&R"
 SAVING_CLASSES = frozenset(
@@ -146,7 +146,7 @@ def draw(text: str, random: Random, node: Node) -> str:
 def _draw(text: str, random: Random, node: Node, depth: int) -> str:
     if depth > MAX_BRACES:
         message = f"has braces nested deeper than {MAX_BRACES} levels in a text"
-        raise refusal([{**node.where(), "message": message}])
+        raise InvalidRequest.of([{**node.where(), "message": message}])
     text = _without_comments(text)
     parts: list[str] = []
     index = 0

@@ -12,7 +12,6 @@ from typing import Any
 from worker_comfyui.errors import Detail, InvalidRequest
 from worker_comfyui.workflows.editor.graph import INPUT_PANEL, Graph, Mode, Node
 from worker_comfyui.workflows.editor.virtual import Role, role, setters, stored_name
-from worker_comfyui.workflows.problems import refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ class Tracer:
             if step in self._known:
                 step = self._known[step]
             elif step in walked:
-                step = refusal([_problem(scope, node, slot, "its links go in a circle")])
+                step = InvalidRequest.of([_problem(scope, node, slot, "its links go in a circle")])
             else:
                 walked[step] = None
                 step = _next(step)
@@ -137,14 +136,14 @@ def _from_input(step: _Step) -> _Step | Value | None:
     link = scope.graph.links.get(slot.link)
     if link is None:
         message = f"is linked, but the file has no link {slot.link}"
-        raise refusal([_problem(scope, node, step.slot, message)])
+        raise InvalidRequest.of([_problem(scope, node, step.slot, message)])
     asked = slot.type if step.type is None else step.type
     if link.origin == INPUT_PANEL and scope.host is not None and scope.parent is not None:
         return _out_of(scope.host, scope.parent, step, link.origin_slot)
     origin = scope.graph.nodes.get(link.origin)
     if origin is None:
         message = f"is linked to node {link.origin}, which the file does not have"
-        raise refusal([_problem(scope, node, step.slot, message)])
+        raise InvalidRequest.of([_problem(scope, node, step.slot, message)])
     return _Step(scope, origin, link.origin_slot, is_input=False, type=asked)
 
 
@@ -152,7 +151,7 @@ def _out_of(host: Node, parent: Scope, step: _Step, index: int) -> _Step | Value
     """Go from inside a subgraph to its host's input."""
     if index >= len(host.inputs):
         message = f"is linked to input {index} of its subgraph, which has {len(host.inputs)}"
-        raise refusal([_problem(step.scope, step.node, step.slot, message)])
+        raise InvalidRequest.of([_problem(step.scope, step.node, step.slot, message)])
     slot = host.inputs[index]
     if slot.link is None:
         return Value(slot.value) if slot.promoted else None
@@ -201,7 +200,7 @@ def _into(step: _Step) -> _Step | None:
     if origin is None:
         message = f"its subgraph's output {step.slot} is linked to node {link.origin}, which the "
         message += "file does not have"
-        raise refusal([{**step.node.where(), "message": message}])
+        raise InvalidRequest.of([{**step.node.where(), "message": message}])
     return _Step(inner, origin, link.origin_slot, is_input=False, type=step.type)
 
 
