@@ -185,9 +185,7 @@ COPY --link --from=file-6 /layer /
 # ---- the images
 
 # Small, and without CUDA: for the API on any machine (docker compose --profile cpu).
-FROM python AS stand-in-packages
-COPY --from=worker-packages /opt/worker /opt/worker
-ARG SOURCE_DATE_EPOCH=1767225600
+FROM worker-packages AS stand-in-packages
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=bind,source=src/local_comfyui/requirements.txt,target=/requirements.txt \
     /opt/worker/bin/pip install --no-deps --require-hashes -r /requirements.txt
