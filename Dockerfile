@@ -184,15 +184,11 @@ COPY --link --from=file-6 /layer /
 
 # ---- the images
 
-# Small, and without CUDA: for the API on any machine (docker compose --profile cpu). local_comfyui may have a lock.
-FROM python AS stand-in-packages
-COPY --from=worker-packages /opt/worker /opt/worker
-ARG SOURCE_DATE_EPOCH=1767225600
+# Small, and without CUDA: for the API on any machine (docker compose --profile cpu).
+FROM worker-packages AS stand-in-packages
 RUN --mount=type=cache,target=/root/.cache/pip \
-    --mount=type=bind,source=src/local_comfyui,target=/local_comfyui \
-    if [ -e /local_comfyui/requirements.txt ]; then \
-      /opt/worker/bin/pip install --no-deps --require-hashes -r /local_comfyui/requirements.txt; \
-    fi
+    --mount=type=bind,source=src/local_comfyui/requirements.txt,target=/requirements.txt \
+    /opt/worker/bin/pip install --no-deps --require-hashes -r /requirements.txt
 
 FROM python AS stand-in
 COPY --link --from=stand-in-packages /opt/worker /opt/worker

@@ -13,17 +13,24 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
+import requests
 
 from models.variants import load
+from tests.support.comfyui import free_port
 from tests.support.hub import Hub, safetensors
+from tests.support.processes import wait_until
+from worker_comfyui.models.transfer.partial import PIECE_BYTES
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -31,13 +38,16 @@ ROOT = Path(__file__).parents[2]
 VARIANT = "sdxl"
 IMAGE = "worker-comfyui-test"
 TOKEN = "hf_made_up_for_this_build"
+BASE_IMAGE = os.environ.get("BASE_IMAGE", "ubuntu:24.04")
 
 
-def docker(*arguments: str, check: bool = True, **environ: str) -> str:
+def docker(
+    *arguments: str, check: bool = True, environ: Mapping[str, str] = MappingProxyType({})
+) -> str:
     """Run docker; return what it printed, errors included."""
     result = subprocess.run(
         ["docker", *arguments],
-        env=os.environ | environ,
+        env={**os.environ, **environ},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -82,6 +92,8 @@ def checkout(contents: dict[str, bytes], tmp_path_factory: pytest.TempPathFactor
     for name in ("src", "scripts"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    (folder / "docs").mkdir()
+    shutil.copy(ROOT / "docs" / "openapi.json", folder / "docs")
     listed = folder / "src" / "models" / "variants.json"
     document = json.loads(listed.read_text())
     document["variants"][VARIANT]["files"] = [
@@ -115,22 +127,39 @@ def comfyui_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def build(checkout: Path, comfyui_source: Path, hub: Hub) -> Any:
-    def build(target: str, tag: str, *more: str, token: str = TOKEN) -> str:
-        # PYTORCH: any small package; nothing here computes.
-        return docker(
+def environ(hub: Hub) -> dict[str, str]:
+    """What bake reads. PYTORCH: any small package; nothing here computes."""
+    return {
+        "COMFYUI_VERSION": "0.0.1",
+        "PYTORCH": "six==1.17.0",
+        "PYTORCH_INDEX": "https://pypi.org/simple",
+        "HF_ENDPOINT": hub.url,
+        "BASE_IMAGE": BASE_IMAGE,
+        "PYTHON_VERSION": os.environ.get("PYTHON_VERSION", "3.12"),
+    }
+
+
+@pytest.fixture(scope="module")
+def bake(checkout: Path, comfyui_source: Path) -> Any:
+    """The arguments of a build."""
+
+    def bake(target: str, tag: str, *more: str) -> list[str]:
+        return [
             *("buildx", "bake", "--progress", "plain", *(more or ("--load",))),
             *("--file", str(checkout / "docker-bake.hcl"), target),
             *("--set", f"*.context={checkout}"),
             *("--set", f"*.contexts.comfyui-source={comfyui_source}"),
             *("--set", f"*.tags={IMAGE}:{tag}"),
-            COMFYUI_VERSION="0.0.1",
-            PYTORCH="six==1.17.0",
-            PYTORCH_INDEX="https://pypi.org/simple",
-            HF_ENDPOINT=hub.url,
-            HUGGINGFACE_ACCESS_TOKEN=token,
-            BASE_IMAGE=os.environ.get("BASE_IMAGE", "ubuntu:24.04"),
-            PYTHON_VERSION=os.environ.get("PYTHON_VERSION", "3.12"),
+        ]
+
+    return bake
+
+
+@pytest.fixture(scope="module")
+def build(bake: Any, environ: dict[str, str]) -> Any:
+    def build(target: str, tag: str, *more: str, token: str = TOKEN) -> str:
+        return docker(
+            *bake(target, tag, *more), environ={"HUGGINGFACE_ACCESS_TOKEN": token, **environ}
         )
 
     return build
@@ -184,6 +213,10 @@ def files_in(blob: bytes) -> Iterator[tuple[str, bytes]]:
                     yield member.name, stream.read()
     except tarfile.ReadError:
         return
+
+
+def megabytes(image: str) -> int:
+    return int(docker("run", "--rm", "--entrypoint", "du", image, "-xsm", "/").split()[0])
 
 
 @pytest.mark.parametrize("name", ["base", "final"])
@@ -242,8 +275,8 @@ def test_what_derived_dockerfiles_call_is_there(base: str) -> None:
 
 
 def test_the_stand_in_is_small_and_has_no_comfyui(stand_in: str) -> None:
-    size = int(docker("run", "--rm", "--entrypoint", "du", stand_in, "-xsm", "/").split()[0])
-    assert size < 600
+    # 180 of these MB are av and numpy, with which it makes videos and audio.
+    assert megabytes(stand_in) - megabytes(BASE_IMAGE) < 600
     docker("run", "--rm", "--entrypoint", "test", stand_in, "!", "-e", "/comfyui")
 
 
@@ -265,6 +298,34 @@ print(json.load(urllib.request.urlopen(where, timeout=60))["status"])
         assert "COMPLETED" in answer
     finally:
         docker("rm", "--force", container)
+
+
+def test_compose_serves_the_stand_in_to_this_machine(stand_in: str, tmp_path: Path) -> None:
+    override = tmp_path / "image.yml"
+    override.write_text(f"services: {{cpu: {{image: '{stand_in}'}}}}\n")
+    files = ("--file", str(ROOT / "docker-compose.yml"), "--file", str(override))
+    compose = ("compose", "--project-name", IMAGE, *files, "--profile", "cpu")
+    port = free_port()
+    environ = {"API_PORT": str(port), "VOLUME": str(tmp_path / "volume")}
+    try:
+        docker(*compose, "up", "--detach", "--no-build", environ=environ)
+        request = (ROOT / "test_input.json").read_bytes()
+        headers = {"Content-Type": "application/json"}
+        assert wait_until(lambda: answers(port), 60)
+        answer = requests.post(
+            f"http://127.0.0.1:{port}/runsync", data=request, headers=headers, timeout=60
+        ).json()
+        assert answer["status"] == "COMPLETED", answer
+        assert [image["type"] for image in answer["output"]["images"]] == ["base64"]
+    finally:
+        docker(*compose, "down", "--timeout", "5", environ=environ)
+
+
+def answers(port: int) -> bool:
+    try:
+        return requests.get(f"http://127.0.0.1:{port}/health", timeout=5).ok
+    except requests.ConnectionError:
+        return False
 
 
 def test_the_same_build_makes_the_same_layers(build: Any, tmp_path: Path) -> None:
@@ -348,6 +409,52 @@ def test_a_change_of_the_worker_rebuilds_its_own_layer_only(
     docker("image", "rm", old, check=False)  # it has lost its tag
 
 
+def test_a_build_that_is_cut_off_goes_on_where_it_stopped(
+    checkout: Path, bake: Any, environ: dict[str, str], hub: Hub
+) -> None:
+    name = "test/cut-off/model.safetensors"
+    content = safetensors(3 * PIECE_BYTES, seed=99)
+    file = {
+        "repository": "test/cut-off",
+        "path": "model.safetensors",
+        "destination": "vae/cut-off.safetensors",
+        "bytes": len(content),
+        "sha256": hub.add(name, content),
+    }
+    # One piece comes, with those that are asked for beside it; no more until the build is ended.
+    hub.bytes_per_s, hub.refuse_after[name] = PIECE_BYTES, PIECE_BYTES
+    more = ("--set", f"{VARIANT}.target=file-1")
+    command = ["docker", *bake(VARIANT, "never", *more)]
+    with first_file(checkout, file):
+        with subprocess.Popen(
+            command, env=os.environ | environ, start_new_session=True
+        ) as building:
+            assert wait_until(lambda: hub.sent_so_far(name) >= PIECE_BYTES, 300)
+            time.sleep(1)
+            os.killpg(building.pid, signal.SIGKILL)
+        assert hub.sent(name) < len(content)
+        hub.bytes_per_s = None
+        hub.refuse_after.clear()
+        before = hub.sent(name)
+        docker(*bake(VARIANT, "never", *more), environ=environ)
+    # The piece that was on its way comes again, at most.
+    assert 0 < hub.sent(name) - before <= 2 * PIECE_BYTES
+
+
+@contextmanager
+def first_file(checkout: Path, file: dict[str, Any]) -> Iterator[None]:
+    """Give the variant another first file."""
+    listed = checkout / "src" / "models" / "variants.json"
+    text = listed.read_text()
+    changed = json.loads(text)
+    changed["variants"][VARIANT]["files"][0] = file
+    listed.write_text(json.dumps(changed))
+    try:
+        yield
+    finally:
+        listed.write_text(text)
+
+
 @pytest.mark.parametrize(
     ("token", "sentence"),
     [("", "can be read with a token only: accept the terms"), ("hf_wrong", "was refused (403)")],
@@ -378,8 +485,16 @@ def test_a_derived_image_installs_custom_nodes_or_fails(
     for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "1"]):
         identity = ["-c", "user.name=Test", "-c", "user.email=test@example.com"]
         subprocess.run(["git", *identity, *arguments], cwd=node, check=True)
+    # A workflow that the image stores, and a request that names it.
+    (tmp_path / "workflows").mkdir()
+    request = json.loads((ROOT / "test_input.json").read_text())
+    (tmp_path / "workflows" / "portrait.json").write_text(json.dumps(request["input"]["workflow"]))
+    named = {"input": request["input"] | {"workflow": "portrait"}}
+    (tmp_path / "test_input.json").write_text(json.dumps(named))
     (tmp_path / "Dockerfile").write_text(
         f"FROM {base}\n"
+        "COPY workflows/ /workflows/\n"
+        "COPY test_input.json /\n"
         "COPY ComfyUI-Example /src/ComfyUI-Example\n"
         "RUN git config --global --add safe.directory '*' "
         "&& comfy-node-install file:///src/ComfyUI-Example "
