@@ -28,11 +28,11 @@ def watched(browser: Browser, platform: RunningPlatform) -> Iterator[Watched]:
         assert watched.problems == []
 
 
-def take(watched: Watched, name: str, content: bytes) -> None:
-    """Choose a workflow file."""
+def take(watched: Watched, name: str, content: bytes, says: str = "") -> None:
+    """Choose a workflow file, and wait for what the page says of it."""
     file: FilePayload = {"name": name, "mimeType": "application/json", "buffer": content}
     watched.page.locator("#workflow-file").set_input_files([file])
-    expect(watched.page.locator("#workflow-state")).to_be_empty(timeout=30_000)
+    expect(watched.page.locator("#workflow-state")).to_have_text(says, timeout=30_000)
 
 
 def run(watched: Watched) -> None:
@@ -73,7 +73,7 @@ def test_a_video_is_played(watched: Watched) -> None:
 def test_an_error_of_comfyui_leads_to_the_input(watched: Watched) -> None:
     workflow = solid_colour(3)
     workflow["1"]["inputs"]["width"] = "wide"
-    take(watched, "wrong.json", json.dumps(workflow).encode())
+    take(watched, "wrong.json", json.dumps(workflow).encode(), says="1 problem, before it runs:")
     watched.page.get_by_role("button", name="Run").click()
     expect(watched.page.get_by_role("alert")).to_contain_text("PROMPT_REJECTED", timeout=30_000)
     watched.page.get_by_role("button", name="Go to the input").click()

@@ -29,7 +29,7 @@ import requests
 from models.variants import load
 from tests.support.comfyui import free_port
 from tests.support.hub import Hub, safetensors
-from tests.support.processes import wait_until
+from tests.support.waiting import comes_true
 from worker_comfyui.models.transfer.partial import PIECE_BYTES
 
 pytestmark = pytest.mark.timeout(900)
@@ -311,7 +311,7 @@ def test_compose_serves_the_stand_in_to_this_machine(stand_in: str, tmp_path: Pa
         docker(*compose, "up", "--detach", "--no-build", environ=environ)
         request = (ROOT / "test_input.json").read_bytes()
         headers = {"Content-Type": "application/json"}
-        assert wait_until(lambda: answers(port), 60)
+        assert comes_true(lambda: answers(port), 60)
         answer = requests.post(
             f"http://127.0.0.1:{port}/runsync", data=request, headers=headers, timeout=60
         ).json()
@@ -429,7 +429,7 @@ def test_a_build_that_is_cut_off_goes_on_where_it_stopped(
         with subprocess.Popen(
             command, env=os.environ | environ, start_new_session=True
         ) as building:
-            assert wait_until(lambda: hub.sent_so_far(name) >= PIECE_BYTES, 300)
+            assert comes_true(lambda: hub.sent_so_far(name) >= PIECE_BYTES, 300)
             time.sleep(1)
             os.killpg(building.pid, signal.SIGKILL)
         assert hub.sent(name) < len(content)

@@ -137,7 +137,7 @@ def test_a_package_within_a_room_knows_little_of_its_room() -> None:
 
 def test_the_walk_through_the_worker_names_files_that_are_there() -> None:
     text = (ROOT / "docs/development.md").read_text()
-    walk = text.partition("## How a job runs\n")[2].partition("\n## ")[0]
+    walk = text.partition("## How the worker is made\n")[2].partition("\n## ")[0]
     names = set(re.findall(r"`([a-z_/]+(?:\.py|/))`", walk))
     names -= {"src/worker_comfyui/", "handler.py", "tests/project/test_layout.py"}
     assert len(names) > 20
