@@ -95,11 +95,9 @@ async def _serve(options: Namespace, server: Server) -> int:
     except OSError as error:
         _log.error("Cannot listen on %s:%s: %s", host, options.port, error)
         return 1
-    # A daemon: a node that hangs does not keep the process alive.
-    # Named as ComfyUI's: the worker watches the thread that runs prompts.
-    threading.Thread(
-        target=server.executor.work, args=(server.queue,), name="prompt_worker", daemon=True
-    ).start()
+    # A daemon: a node that hangs does not keep the process alive. Named as ComfyUI's.
+    work = server.executor.work
+    threading.Thread(target=work, args=(server.queue,), name="prompt_worker", daemon=True).start()
     _log.info("Starting server\n\nTo see the GUI go to: http://%s:%s", host, options.port)
     await stop.wait()
     _log.info("\nStopped server")

@@ -27,8 +27,7 @@ def about_missing(prompt: Json, classes: NodeClasses, first: str) -> tuple[str, 
 
     Returns:
         An addition to the error's ``details``, and its ``extra_info``: ``hint``, and under
-        ``only_in_comfyui`` all classes in the prompt that the hint is about. Both are empty for
-        classes that are not ComfyUI's own: they are custom nodes here as well.
+        ``only_in_comfyui`` all classes in the prompt that the hint is about; empty without any.
     """
     wanted = {str(node.get("class_type")) for node in prompt.values() if isinstance(node, dict)}
     lacking = sorted((wanted & core_classes()) - set(classes))

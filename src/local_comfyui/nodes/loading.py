@@ -8,6 +8,9 @@ from PIL import Image, ImageFile, ImageOps, ImageSequence
 from local_comfyui.nodes.core_node import Array, Comfy
 from local_comfyui.nodes.pictures import to_array
 
+# An image that is cut off is loaded as far as it goes, as ComfyUI does (node_helpers.py `pillow`).
+ImageFile.LOAD_TRUNCATED_IMAGES = True
+
 
 def load_image(comfy: Comfy, image: str) -> tuple[Array, Array]:
     """Load a still image or all frames of an animation; the mask is the inverted alpha."""
@@ -15,7 +18,7 @@ def load_image(comfy: Comfy, image: str) -> tuple[Array, Array]:
     masks: list[Array] = []
     with Image.open(comfy.folders.annotated_path(image)) as opened:
         for part in ImageSequence.Iterator(opened):
-            frame = _decoded(part)
+            frame = ImageOps.exif_transpose(part)
             if frame.mode == "I":
                 # 16-bit greyscale: ComfyUI scales it so, since Pillow's own conversion clips it.
                 frame = frame.point(lambda value: value * (1 / 255))
@@ -42,15 +45,3 @@ def _inverted_alpha(frame: Image.Image) -> Array:
     if "A" in frame.getbands() or (frame.mode == "P" and "transparency" in frame.info):
         return 1 - to_array(frame.convert("RGBA").getchannel("A"))
     return np.zeros((64, 64), np.float32)
-
-
-def _decoded(part: Image.Image) -> Image.Image:
-    """Decode an image upright; one that is cut off as far as it goes (``node_helpers.pillow``)."""
-    try:
-        return ImageOps.exif_transpose(part)
-    except OSError:
-        ImageFile.LOAD_TRUNCATED_IMAGES = True
-        try:
-            return ImageOps.exif_transpose(part)
-        finally:
-            ImageFile.LOAD_TRUNCATED_IMAGES = False
