@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 import requests
 
 from worker_comfyui.errors import ComfyUnavailable
+from worker_comfyui.hosts import connections
 
 CHUNK_BYTES = 1 << 20
 MAX_ANSWER_BYTES = 64 << 20
@@ -48,9 +49,8 @@ class ComfyClient:
     def __init__(self, address: str, *, timeout_s: float = 30.0) -> None:
         self.address = address
         self._timeout_s = timeout_s
-        self._session = requests.Session()
         # ComfyUI is on this machine or in this network: a proxy for the internet is not for it.
-        self._session.trust_env = False
+        self._session = connections.session()
 
     def __enter__(self) -> Self:
         return self

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ from worker_comfyui.comfyui.outputs import Outputs
 from worker_comfyui.comfyui.process.aside import ASIDE, recover
 from worker_comfyui.comfyui.process.command import Folders
 from worker_comfyui.comfyui.workspace import LocalWorkspace, RemoteWorkspace, Taken, Workspace
-from worker_comfyui.errors import ComfyUnavailable, DiskFull
+from worker_comfyui.errors import ComfyUnavailable, DiskFull, TimedOut
 from worker_comfyui.media.output_file import OutputFile
 from worker_comfyui.stop import JobCancelled, Stop
 
@@ -314,3 +317,42 @@ def test_a_full_disk_is_its_own_error(client: ComfyClient, comfyui: ComfyUI, scr
     (scratch / "1.png").symlink_to("/dev/full")
     with pytest.raises(DiskFull, match="no space is left"):
         take(RemoteWorkspace(client, scratch), reported("large.png"))
+
+
+@contextmanager
+def trickling() -> Iterator[str]:
+    """Serve every file one byte at a time, without end."""
+    over = threading.Event()
+
+    class Trickle(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            with suppress(OSError):
+                while not over.wait(0.05):
+                    self.wfile.write(b"x")
+                    self.wfile.flush()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Trickle)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        over.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_comfyui_that_sends_a_file_byte_by_byte_gets_no_more_time(scratch: Path) -> None:
+    stop = Stop(never)
+    stop.limit(0.5)
+    with trickling() as address, ComfyClient(address, timeout_s=60) as client:
+        with pytest.raises(TimedOut):
+            RemoteWorkspace(client, scratch).take(Outputs((reported("a.png"),)), stop)
+        assert stop.left() > -10
