@@ -18,7 +18,7 @@ from worker_comfyui.wording import shortened
 
 _fields: ContextVar[dict[str, str] | None] = ContextVar("log_fields", default=None)
 MARGIN = len("12:34:56 WARNING ")
-_lent: dict[str, dict[str, str]] = {}
+_lent: dict[str, list[dict[str, str]]] = {}
 MAX_MESSAGE = 20_000
 """Characters of one message. ComfyUI and its nodes may print anything, whole images too."""
 
@@ -38,15 +38,14 @@ def fields(**values: str) -> Iterator[None]:
 @contextmanager
 def lent_fields(logger: str) -> Iterator[None]:
     """Put the fields of this block also on what another thread logs under this name meanwhile."""
-    before = _lent.get(logger)
-    _lent[logger] = _fields.get() or {}
+    own = _fields.get() or {}
+    lent = _lent.setdefault(logger, [])
+    lent.append(own)
     try:
         yield
     finally:
-        if before is None:
-            _lent.pop(logger, None)
-        else:
-            _lent[logger] = before
+        # Blocks may overlap: that of a job past its deadline ends in a thread of its own.
+        lent[:] = [other for other in lent if other is not own]
 
 
 def configure(settings: Settings, redactor: Redactor, stream: TextIO | None = None) -> None:
@@ -82,7 +81,8 @@ def trace_websockets() -> None:
 
 def _add_context(record: logging.LogRecord) -> bool:
     # A record may come from another thread than the one that is to print it.
-    record.context = _fields.get() or _lent.get(record.name) or {}
+    lent = _lent.get(record.name)
+    record.context = _fields.get() or (dict(lent[-1]) if lent else {})
     return True
 
 

@@ -8,7 +8,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -179,8 +179,8 @@ def _running(environment: dict[str, str], base: Path) -> Iterator[WorkerUnderTes
         redactor = Redactor(settings.secrets(), linger_s=5)
         worker = Worker(settings, supervisor, redactor)
         supervisor.wait_ready()
-        yield WorkerUnderTest(worker, supervisor, redactor, base)
-        worker.close()
+        with closing(worker):
+            yield WorkerUnderTest(worker, supervisor, redactor, base)
     finally:
         supervisor.stop()
 

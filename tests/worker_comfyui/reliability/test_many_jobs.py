@@ -84,7 +84,7 @@ def test_five_hundred_jobs_leave_no_trace(tmp_path: Path) -> None:
         assert worker_is_clean(worker)
         assert worker.scratch() == []
         assert after.threads <= before.threads + 1  # the test's own pool of threads
-        assert after.descriptors <= before.descriptors
+        assert after.descriptors <= before.descriptors + 2  # connections to ComfyUI are kept
         assert after.comfyui_threads <= before.comfyui_threads + 1
         assert after.comfyui_descriptors <= before.comfyui_descriptors + 1
         assert after.megabytes - before.megabytes < GROWTH_MB

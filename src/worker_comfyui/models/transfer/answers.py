@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from worker_comfyui.models.transfer.errors import Refused, Transient
 from worker_comfyui.models.transfer.sources import HUB, Source
-from worker_comfyui.wording import shown, status
+from worker_comfyui.models.transfer.wording import shown, status
 
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 MAX_WAIT_S = 300.0

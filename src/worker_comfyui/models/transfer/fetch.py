@@ -21,7 +21,7 @@ from worker_comfyui.models.transfer.remote import Remote, list_repository, look_
 from worker_comfyui.models.transfer.requests import Patience, follow, read
 from worker_comfyui.models.transfer.sources import Source
 from worker_comfyui.models.transfer.terms import Caller, Fetched, Means, Wanted
-from worker_comfyui.wording import shown
+from worker_comfyui.models.transfer.wording import shown
 
 REPORT_S = 1.0
 RESTARTS = 3

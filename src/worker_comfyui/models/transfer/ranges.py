@@ -15,7 +15,7 @@ from worker_comfyui.models.transfer.remote import Remote
 from worker_comfyui.models.transfer.requests import Patience, follow, read
 from worker_comfyui.models.transfer.rules import Rules
 from worker_comfyui.models.transfer.terms import Means
-from worker_comfyui.wording import shown
+from worker_comfyui.models.transfer.wording import shown
 
 
 class Ranges:

@@ -14,7 +14,7 @@ from worker_comfyui.models.transfer.lines import Line
 from worker_comfyui.models.transfer.requests import Patience, follow, get_json
 from worker_comfyui.models.transfer.rules import Rules
 from worker_comfyui.models.transfer.sources import Source, hub_url
-from worker_comfyui.wording import shown
+from worker_comfyui.models.transfer.wording import shown
 
 MAX_FILES = 20_000
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")

@@ -17,7 +17,7 @@ from worker_comfyui.models.transfer.errors import Refused, Transient, Unreachabl
 from worker_comfyui.models.transfer.lines import Line, Watch
 from worker_comfyui.models.transfer.rules import Rules
 from worker_comfyui.models.transfer.sources import Source
-from worker_comfyui.wording import shown
+from worker_comfyui.models.transfer.wording import shown
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from worker_comfyui.models.transfer.sources import (
     HUB,
     HUB_HOSTS,
 )
-from worker_comfyui.wording import shown
+from worker_comfyui.models.transfer.wording import shown
 
 Connect = Callable[[str, int, float], socket.socket]
 """Connects to (host, port) within some seconds. It raises OSError, or Refused for an address

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlencode, urlsplit
 
 from worker_comfyui.models.transfer.errors import Refused
-from worker_comfyui.wording import shown
+from worker_comfyui.models.transfer.wording import shown
 
 HUB = "https://huggingface.co"
 HUB_HOSTS = frozenset(("huggingface.co", "www.huggingface.co", "hf.co"))
