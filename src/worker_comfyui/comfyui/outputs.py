@@ -155,6 +155,11 @@ def collect(entry: Mapping[str, Any], node_ids: Sequence[str]) -> Outputs:
     )
 
 
+def reporting_nodes(entry: Mapping[str, Any]) -> frozenset[str]:
+    """Return the nodes that a history entry has anything of."""
+    return frozenset(map(str, _mapping(entry.get("outputs"))))
+
+
 def _by_node(
     entry: Mapping[str, Any], node_ids: Sequence[str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:

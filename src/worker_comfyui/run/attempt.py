@@ -103,7 +103,7 @@ def attempt(context: JobContext, place: Place, again: Collection[str] = ()) -> A
     if cache_keys.is_marked(workflow):
         for file in taken.files:
             cache_keys.remove_marks(file.copy)
-    silent = frozenset(output_nodes) - executed.entry.get("outputs", {}).keys()
+    silent = frozenset(output_nodes) - outputs.reporting_nodes(executed.entry)
     return Attempted(executed, reported, taken, silent)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker_comfyui.comfyui.outputs import Outputs, collect
+from worker_comfyui.comfyui.outputs import Outputs, collect, reporting_nodes
 from worker_comfyui.media.output_file import OutputFile
 
 TRANSCRIPTS = Path(__file__).parents[3] / "test_resources" / "comfyui" / "transcripts"
@@ -343,3 +343,9 @@ def test_nothing_that_a_node_reports_can_break_or_leave_its_folder(outputs: Any,
         artifact.name.encode()
     json.dumps([text["text"] for text in found.texts], ensure_ascii=False).encode()
     json.dumps([problem["message"] for problem in found.problems], ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize("outputs", [None, [], 5, "x"])
+def test_an_entry_without_outputs_has_no_reporting_nodes(outputs: Any) -> None:
+    assert reporting_nodes({"outputs": outputs}) == frozenset()
+    assert reporting_nodes({"outputs": {"7": None}}) == {"7"}
