@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, ImageSequence
+from PIL import Image, ImageOps, ImageSequence
 
 from local_comfyui.nodes.core_node import Array, Comfy
 from local_comfyui.nodes.pictures import to_array
-
-# An image that is cut off is loaded as far as it goes, as ComfyUI does (node_helpers.py `pillow`).
-ImageFile.LOAD_TRUNCATED_IMAGES = True
 
 
 def load_image(comfy: Comfy, image: str) -> tuple[Array, Array]:
