@@ -96,9 +96,8 @@ async def _serve(options: Namespace, server: Server) -> int:
         _log.error("Cannot listen on %s:%s: %s", host, options.port, error)
         return 1
     # A daemon: a node that hangs does not keep the process alive. Named as ComfyUI's.
-    threading.Thread(
-        None, server.executor.work, "prompt_worker", (server.queue,), daemon=True
-    ).start()
+    work = server.executor.work
+    threading.Thread(target=work, args=(server.queue,), name="prompt_worker", daemon=True).start()
     _log.info("Starting server\n\nTo see the GUI go to: http://%s:%s", host, options.port)
     await stop.wait()
     _log.info("\nStopped server")

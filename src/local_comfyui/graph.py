@@ -28,8 +28,7 @@ def upstream(prompt: Json, outputs: Iterable[str], is_end: Callable[[str], bool]
 def run_order(graph: Graph, is_output: Callable[[str], bool]) -> Iterator[str]:
     """Yield each node after all that it takes inputs from.
 
-    Among those that could run, output nodes come first, so that results are shown early (as in
-    0.3.64 ``comfy_execution/graph.py``, which looks two steps further).
+    Output nodes come first among those that could run, roughly as in ``comfy_execution/graph.py``.
     """
     sorter = TopologicalSorter(graph)
     sorter.prepare()
