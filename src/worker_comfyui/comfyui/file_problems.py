@@ -101,14 +101,11 @@ def _leads_out(value: str) -> bool:
 
 
 def _address(received: str, group: str) -> Detail:
-    field = "image" if group == "images" else "data"
+    field, name = ("image", "input.png") if group == "images" else ("data", "input.bin")
     shown = cut(received.partition("?")[0], limit=80)
     message = (
         "takes the name of a file, not its address or content: send "
-        f'"{group}": [{{"name": "input.png", "{field}": "{shown}"}}] and name "input.png" here'
-        if group == "images"
-        else "takes the name of a file, not its address or content: send "
-        f'"{group}": [{{"name": "input.bin", "{field}": "{shown}"}}] and name "input.bin" here'
+        f'"{group}": [{{"name": "{name}", "{field}": "{shown}"}}] and name "{name}" here'
     )
     return {"message": message}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -14,6 +13,7 @@ from worker_comfyui.job import Job, Workflow, understand_links
 from worker_comfyui.request.delivery_options import output_options, s3_config
 from worker_comfyui.request.files import input_files
 from worker_comfyui.request.problems import Problems, kind_of
+from worker_comfyui.request.shape import check_shape
 from worker_comfyui.wording import cut, likely
 
 INPUT_FIELDS = (
@@ -34,7 +34,6 @@ NOT_OF_THE_API_FORMAT = ("nodes", "prompt", "workflow", "input", "output")
 OF_THE_WORKER = ("api_key_comfy_org", "auth_token_comfy_org", "client_id", "create_time")
 """What stands in ComfyUI's `extra_data` and is the worker's to say."""
 MAX_TIMEOUT_S = 7 * 24 * 3600
-MAX_NESTING = 64
 MAX_UNKNOWN = 50
 
 _EXPORT = InvalidWorkflow.hint
@@ -156,50 +155,11 @@ def _workflow(sent: Any, problems: Problems) -> Workflow:
     elif not sent:
         problems.add("workflow", f"has no nodes. {_EXPORT}")
     else:
-        for node_id, node in sent.items():
-            _node(node_id, node, problems)
-        if not problems.details:
-            _values(sent, problems)
+        check_shape(sent, "workflow", problems.add)
         if not problems.details:
             understand_links(sent)
         return sent
     return {}
-
-
-def _node(node_id: str, node: Any, problems: Problems) -> None:
-    path = f"workflow.{cut(node_id)}"
-    if not isinstance(node, dict):
-        problems.add(path, f"must be an object with `class_type` and `inputs`, not {kind_of(node)}")
-        return
-    class_type = node.get("class_type")
-    if not isinstance(class_type, str) or not class_type:
-        problems.add(f"{path}.class_type", "must be the name of a node class")
-    if not isinstance(node.get("inputs"), dict):
-        problems.add(f"{path}.inputs", "must be an object (empty if the node has no inputs)")
-
-
-def _values(workflow: Workflow, problems: Problems) -> None:
-    """Find what JSON cannot carry to ComfyUI: NaN, infinity, nesting without end."""
-    # Paths are made for problems only: a long key above many values would be copied for each.
-    stack: list[tuple[tuple[str | int, ...], dict[str, Any] | list[Any]]] = [((), workflow)]
-    while stack:
-        above, container = stack.pop()
-        for key, value in (
-            container.items() if isinstance(container, dict) else enumerate(container)
-        ):
-            if isinstance(value, float) and not math.isfinite(value):
-                problems.add(_path(*above, key), f"must be a finite number, not {value}")
-            elif isinstance(value, (dict, list)):
-                if len(above) + 1 == MAX_NESTING:
-                    problems.add(
-                        _path(*above, key), f"is nested more than {MAX_NESTING} levels deep"
-                    )
-                    return
-                stack.append(((*above, key), value))
-
-
-def _path(*keys: str | int) -> str:
-    return ".".join(("workflow", *(cut(str(key)) for key in keys)))
 
 
 def _key(sent: dict[str, Any], problems: Problems) -> Secret | None:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from worker_comfyui.errors import InvalidRequest
+from worker_comfyui.request.problems import kind_of
 from worker_comfyui.wording import cut
-from worker_comfyui.workflows.api_format import EXPORT, is_api_format, kind
+from worker_comfyui.workflows.api_format import EXPORT, is_api_format
 from worker_comfyui.workflows.editor.reading import is_editor_format
 from worker_comfyui.workflows.embedded import reading as embedded
 
@@ -101,7 +102,7 @@ def _inside(layer: _Layer) -> _Layer:
     if value is None:
         raise InvalidRequest.at(path, f"is missing. {EXPORT}")
     if not isinstance(value, Mapping):
-        raise InvalidRequest.at(path, f"must be an object, not {kind(value)}. {EXPORT}")
+        raise InvalidRequest.at(path, f"must be an object, not {kind_of(value)}. {EXPORT}")
     if not value:
         raise InvalidRequest.at(path, f"has no nodes. {EXPORT}")
     for unwrapped in (_of_request, _of_prompt, _of_graph, _of_history):

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from worker_comfyui.config import Secret
 from worker_comfyui.errors import InvalidRequest, InvalidWorkflow, JobError
 from worker_comfyui.job import InputFile, Job, OutputOptions, S3Config, UploadTargets
-from worker_comfyui.request.parse import MAX_NESTING, parse
+from worker_comfyui.request.parse import parse
 from worker_comfyui.request.problems import MAX_DETAILS
+from worker_comfyui.request.shape import MAX_NESTING
 
 SECONDS = 20.0
 """No request may take longer, however hostile; most take less than a millisecond."""
