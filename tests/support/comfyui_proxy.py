@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ class ComfyUIProxy:
         refuse_websockets: The same for websockets only.
         mute_websockets: Keep websockets open, but pass nothing on to the worker.
         cut_websocket_after: Drop each websocket once it brought the worker so many bytes.
+        hold_server_ends: ComfyUI does not learn that a connection has ended.
         websockets: How many were opened.
         bytes_seen: What the websockets brought, all together.
     """
@@ -31,6 +33,7 @@ class ComfyUIProxy:
     refuse_websockets: bool = False
     mute_websockets: bool = False
     cut_websocket_after: int | None = None
+    hold_server_ends: bool = False
     websockets: int = 0
     bytes_seen: int = 0
     closing: threading.Event = field(default_factory=threading.Event)
@@ -66,6 +69,8 @@ class ComfyUIProxy:
                 back = threading.Thread(target=self._back, args=(server, client, is_websocket))
                 back.start()
                 self._pump(client, server)
+                while self.hold_server_ends and not self.closing.is_set():
+                    time.sleep(_POLL_SECONDS)
                 for end in (client, server):
                     with suppress(OSError):
                         end.shutdown(socket.SHUT_RDWR)

@@ -28,6 +28,8 @@ class EventStream:
             # A socket of our own: the library would go through a proxy of the environment.
             plain = socket.create_connection((host.strip("[]"), int(port)), timeout_s)
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # It is kept between jobs, and a router in between may forget it without a word.
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             # Without an Origin: ComfyUI refuses one that is not its own address (server.py,
             # create_origin_only_middleware).
             self._socket.connect(
@@ -41,7 +43,7 @@ class EventStream:
             raise Disconnected(str(error)) from error
 
     def receive(self, timeout_s: float) -> str | bytes | None:
-        """Wait for a frame; None when none came in time.
+        """Wait for a frame, with 0 not at all; None when none came in time.
 
         Raises:
             Disconnected: there will be no more.
@@ -49,7 +51,8 @@ class EventStream:
         self._socket.settimeout(timeout_s)
         try:
             opcode, data = self._socket.recv_data()
-        except websocket.WebSocketTimeoutException:
+        except (websocket.WebSocketTimeoutException, BlockingIOError):
+            # The second: the library's, for a timeout of 0.
             return None
         except (websocket.WebSocketException, OSError) as error:
             raise Disconnected(str(error)) from error

@@ -22,16 +22,21 @@ from worker_comfyui.errors import ComfyCrashed, ComfyUnavailable, ExecutionFaile
 log = logging.getLogger(__name__)
 
 TICK_S = 0.25
+SETTLE_S = 0.25
 ENDED_POLL_S = 0.05
 
 
 class _Reconnects:
-    """When a lost websocket is opened again: at once, then with a pause, so many times."""
+    """When a lost websocket is opened again: soon, then with a pause, so many times."""
 
     def __init__(self, settings: Settings) -> None:
         self._left = settings.websocket_reconnect_attempts
         self._pause_s = settings.websocket_reconnect_delay_s
         self._not_before = 0.0
+
+    def was_lost(self) -> None:
+        """Leave ComfyUI a moment to see it as well: see `Link.connect` on ids that are reused."""
+        self._not_before = time.monotonic() + min(SETTLE_S, self._pause_s)
 
     def take_one(self) -> bool:
         """Tell whether to try now; counts as a try."""
@@ -119,7 +124,7 @@ class Follower:
     def _wait(self) -> None:
         """Wait for the next event, at most until the next look."""
         if self._link.stream is None and self._reconnects.take_one():
-            self._link.connect()
+            self._link.reconnect()
             self._look.may_have_missed_something()
         pause = min(TICK_S, self._look.seconds)
         if self._link.stream is None:
@@ -131,6 +136,7 @@ class Follower:
             log.warning("websocket lost: %s; asking history meanwhile", str(error))
             self.was_cut = True
             self._link.disconnect()
+            self._reconnects.was_lost()
             self._look.may_have_missed_something()
             return
         event = None if frame is None else events.parse(frame, self._prompt_id)

@@ -27,6 +27,7 @@ class Link:
             it validates a workflow.
         classes: Its node classes.
         cache_keys: What its cache may hold.
+        client_id: Under which ComfyUI knows the websocket, and sends it what a prompt does.
     """
 
     def __init__(self, incarnation: Incarnation, *, patience_s: float) -> None:
@@ -44,13 +45,20 @@ class Link:
         return self._stream
 
     def connect(self) -> None:
-        """Open the websocket, unless it is open; what came over it meanwhile is of no use."""
+        """Have the websocket open for the next prompt; what came meanwhile is of no use to it."""
         if self._stream:
             with suppress(Disconnected):
                 while self._stream.receive(0) is not None:
                     pass
                 return
             self.disconnect()
+        # ComfyUI takes an id from its list when a connection under it ends (server.py,
+        # websocket_handler), also where a newer one is there: that would be mute.
+        self.client_id = uuid.uuid4().hex
+        self.reconnect()
+
+    def reconnect(self) -> None:
+        """Open the websocket again for the prompt that was queued under its id."""
         try:
             self._stream = EventStream(self.incarnation.address, self.client_id)
         except Disconnected as error:

@@ -63,6 +63,7 @@ def line(shared_line: Line) -> Iterator[Line]:
     yield shared_line
     proxy = shared_line.proxy
     proxy.refuse = proxy.refuse_websockets = proxy.mute_websockets = False
+    proxy.hold_server_ends = False
     proxy.cut_websocket_after = None
 
 
@@ -73,18 +74,43 @@ def assert_ran_once(job: RunningJob, counter: Path, seconds: float) -> None:
     assert "errors" not in result
 
 
+def test_jobs_share_one_websocket(line: Line) -> None:
+    line.worker.run({"workflow": saved_image(0x0A0A0A)})
+    opened = line.proxy.websockets
+    for color in range(3):
+        line.worker.run({"workflow": saved_image(color)})
+    assert line.proxy.websockets == opened
+
+
+def test_a_websocket_that_comfyui_notices_late_to_be_gone_does_not_mute_the_next_one(
+    line: Line,
+) -> None:
+    line.worker.run({"workflow": saved_image(0x0B0B0B)})
+    line.proxy.hold_server_ends = True
+    assert line.proxy.drop_websockets() == 1
+    sleep = {"8": node("TestSleep", seconds=1.0)}
+    job = line.worker.start(
+        {"workflow": {**sleep, "9": node("TestSleepOutput", seconds=0.5, any=["8", 0])}}
+    )
+    wait_until(lambda: any(update["node"] == "TestSleep" for update in job.updates))
+    line.proxy.hold_server_ends = False
+
+    job.result()
+    assert any(update["node"] == "TestSleepOutput" for update in job.updates)
+
+
 @pytest.mark.parametrize("times", [1, 3])
 def test_a_websocket_that_drops_is_opened_again_and_the_job_runs_once(
     line: Line, tmp_path: Path, times: int
 ) -> None:
+    job = line.slow_job(0.8, tmp_path / "runs")
     opened = line.proxy.websockets
-    job = line.slow_job(0.5, tmp_path / "runs")
-    for expected in range(opened + 1, opened + times + 1):
-        line.wait_for_websockets(expected)
+    for count in range(1, times + 1):
         assert line.proxy.drop_websockets() == 1
+        line.wait_for_websockets(opened + count)
 
-    assert_ran_once(job, tmp_path / "runs", 0.5)
-    assert line.proxy.websockets == opened + times + 1
+    assert_ran_once(job, tmp_path / "runs", 0.8)
+    assert line.proxy.websockets == opened + times
 
 
 def test_a_websocket_that_drops_at_any_moment_costs_no_job_and_little_time(line: Line) -> None:
@@ -219,6 +245,7 @@ def test_proxies_in_the_environment_are_not_used_for_comfyui(
         monkeypatch.setenv(name.upper(), "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
+    line.proxy.drop_all()
     opened = line.proxy.websockets
     result = line.worker.run({"workflow": saved_image(0x0F0F0F)})
 
