@@ -23,6 +23,7 @@ class ComfyUIProxy:
         mute_websockets: Keep websockets open, but pass nothing on to the worker.
         cut_websocket_after: Drop each websocket once it brought the worker so many bytes.
         hold_server_ends: ComfyUI does not learn that a connection has ended.
+        lose_answer_to: The next request that begins so reaches ComfyUI; its answer is lost.
         websockets: How many were opened.
         bytes_seen: What the websockets brought, all together.
     """
@@ -34,6 +35,7 @@ class ComfyUIProxy:
     mute_websockets: bool = False
     cut_websocket_after: int | None = None
     hold_server_ends: bool = False
+    lose_answer_to: bytes = b""
     websockets: int = 0
     bytes_seen: int = 0
     closing: threading.Event = field(default_factory=threading.Event)
@@ -63,7 +65,7 @@ class ComfyUIProxy:
             if self.refuse or not head or (is_websocket and self.refuse_websockets):
                 return
             with socket.create_connection((host, int(port)), 5) as server:
-                server.sendall(head)
+                self._pass_on(head, client, server)
                 self._open[client] = is_websocket
                 self.websockets += is_websocket
                 back = threading.Thread(target=self._back, args=(server, client, is_websocket))
@@ -89,7 +91,13 @@ class ComfyUIProxy:
             if not data:
                 return
             with suppress(OSError):
-                sink.sendall(data)
+                self._pass_on(data, source, sink)
+
+    def _pass_on(self, data: bytes, client: socket.socket, server: socket.socket) -> None:
+        if self.lose_answer_to and data.startswith(self.lose_answer_to):
+            self.lose_answer_to = b""
+            client.shutdown(socket.SHUT_WR)
+        server.sendall(data)
 
     def _back(self, source: socket.socket, sink: socket.socket, is_websocket: bool) -> None:
         """The other direction, where most of the faults are."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from worker_comfyui import logs
 from worker_comfyui.comfyui import events
-from worker_comfyui.comfyui.client import PromptRefused
+from worker_comfyui.comfyui.client import BadAnswer, PromptRefused
 from worker_comfyui.comfyui.follow import ENDED_POLL_S, Follower
 from worker_comfyui.comfyui.link import Link
 from worker_comfyui.comfyui.process.supervisor import Supervisor
@@ -81,6 +81,13 @@ class Execution:
             except PromptRefused:
                 self._may_be_queued = False
                 raise
+            except BadAnswer:
+                raise
+            except ComfyUnavailable as error:
+                if not self._was_queued():
+                    raise
+                log.warning("the prompt was queued all the same: %s", error.message)
+                node_errors = {}
             log.info("prompt queued", extra={"event": "prompt_queued"})
             try:
                 entry = follower.to_the_end(self._check)
@@ -103,6 +110,19 @@ class Execution:
         self._stop.check()
         if ended := self._supervisor.failure(self._link.incarnation):
             raise ComfyCrashed(ended.reason)
+
+    def _was_queued(self) -> bool:
+        """Tell whether a prompt that was sent, but not answered, waits, runs or has run."""
+        client = self._link.client
+        while True:
+            self._check()
+            try:
+                return client.is_queued(self.prompt_id) or bool(client.history(self.prompt_id))
+            except BadAnswer:  # only the entry of a prompt that has run can be wrong
+                return True
+            except ComfyUnavailable as error:
+                log.warning(str(error))
+            time.sleep(ENDED_POLL_S)
 
     def _take_back(self) -> None:
         incarnation, client = self._link.incarnation, self._link.client

@@ -64,6 +64,7 @@ def line(shared_line: Line) -> Iterator[Line]:
     proxy = shared_line.proxy
     proxy.refuse = proxy.refuse_websockets = proxy.mute_websockets = False
     proxy.hold_server_ends = False
+    proxy.lose_answer_to = b""
     proxy.cut_websocket_after = None
 
 
@@ -181,6 +182,19 @@ def test_a_comfyui_that_refuses_everything_for_a_while_does_not_cost_the_job(
     line.proxy.refuse = False
 
     assert_ran_once(job, tmp_path / "runs", 0.5)
+
+
+def test_a_prompt_whose_answer_is_lost_on_the_way_runs_once(line: Line, tmp_path: Path) -> None:
+    line.proxy.lose_answer_to = b"POST /prompt"
+    counter = tmp_path / "runs"
+    workflow = {
+        "2": node("TestSaveCached", text=str(counter), name="once.txt", counter=str(counter))
+    }
+    result = line.worker.run({"workflow": workflow})
+
+    assert line.proxy.lose_answer_to == b""
+    assert [file["filename"] for file in result["files"]] == ["once.txt"]
+    assert counter.read_text() == "1"
 
 
 def test_a_job_that_arrives_while_everything_is_refused_waits_for_comfyui(line: Line) -> None:
