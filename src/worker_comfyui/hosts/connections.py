@@ -17,9 +17,7 @@ import socket
 import ssl
 from typing import Any, ClassVar
 
-import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -164,19 +162,10 @@ def pool(*, allow_private: bool, **options: Any) -> urllib3.PoolManager:
     return manager
 
 
-class _Adapter(HTTPAdapter):
-    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        super().init_poolmanager(*arguments, **options)
-        self.poolmanager.pool_classes_by_scheme = pool_classes(allow_private=True)
-
-
-def session() -> requests.Session:
-    """Make a session for a server of the operator's own, such as ComfyUI: any address, no proxy."""
-    made = requests.Session()
-    made.trust_env = False
-    for scheme in ("http://", "https://"):
-        made.mount(scheme, _Adapter())
-    return made
+def server(address: str) -> HTTPConnectionPool:
+    """Keep connections to the `host:port` of a server of the operator's own: any address."""
+    host, _, port = address.rpartition(":")
+    return pool_classes(allow_private=True)["http"](host, int(port))
 
 
 def reason(error: BaseException) -> str:
