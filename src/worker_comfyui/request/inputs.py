@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from worker_comfyui.config import MEGA, Settings
-from worker_comfyui.errors import InputTooLarge, InvalidRequest, JobError
+from worker_comfyui.errors import InputTooLarge, InvalidRequest, JobError, disk_errors
 from worker_comfyui.job import FetchedInput, InputFile
 from worker_comfyui.media import decoding
 from worker_comfyui.media.image_info import MAX_FRAMES, READABLE, DecodingRefused
@@ -54,7 +54,7 @@ def fetch(
 
     Args:
         files: What to fetch.
-        folder: An empty folder of the job's.
+        folder: Of the job's own; it is made where there is a file for it.
         settings: The limits.
         stop: Ends it within a moment, also while a server is silent; nothing goes on after it.
 
@@ -68,6 +68,8 @@ def fetch(
     """
     if not files:
         return []
+    with disk_errors():
+        folder.mkdir(exist_ok=True)
     failed = threading.Event()
     part = stop.unless(failed.is_set)
     budget = Budget(int(settings.max_inputs_mb * MEGA))

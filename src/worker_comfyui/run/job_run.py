@@ -80,9 +80,7 @@ def _scratch(context: JobContext, done: ExitStack) -> Path:
     folder = tempfile.TemporaryDirectory(
         prefix="job-", dir=context.shared.supervisor.scratch, ignore_cleanup_errors=True
     )
-    scratch = Path(done.enter_context(folder))
-    (scratch / "inputs").mkdir()
-    return scratch
+    return Path(done.enter_context(folder))
 
 
 def _bucket(context: JobContext) -> Bucket | None:
