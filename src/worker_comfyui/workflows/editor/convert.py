@@ -14,7 +14,9 @@ from itertools import pairwise
 from random import Random
 from typing import Any
 
+from worker_comfyui.errors import InvalidRequest
 from worker_comfyui.job import Workflow
+from worker_comfyui.request.problems import Problems
 from worker_comfyui.workflows.editor import everywhere, fresh, packs, primitives, restore
 from worker_comfyui.workflows.editor.definitions import build_order, find_hosts, renumber
 from worker_comfyui.workflows.editor.duplicates import merge_links
@@ -30,7 +32,6 @@ from worker_comfyui.workflows.editor.reroutes import cut_mismatches
 from worker_comfyui.workflows.editor.text import Replacements
 from worker_comfyui.workflows.editor.virtual import BROWSER_INPUTS, Role, role
 from worker_comfyui.workflows.editor.widgets import CONTROL
-from worker_comfyui.workflows.problems import Problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def convert(
         _finish(graph)
     for graph in graphs:
         _apply_primitives(graph, circumstances.now)
-    problems, notes = Problems(), list[str]()
+    problems, notes = Problems(InvalidRequest), list[str]()
     if circumstances.queued:
         for graph in graphs:
             everywhere.connect(graph, problems, notes)

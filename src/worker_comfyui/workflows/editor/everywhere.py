@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from worker_comfyui.request.problems import Problems
 from worker_comfyui.workflows.editor.graph import (
     INPUT_PANEL,
     OUTPUT_PANEL,
@@ -22,7 +23,6 @@ from worker_comfyui.workflows.editor.graph import (
     Node,
     Slot,
 )
-from worker_comfyui.workflows.problems import Problems
 
 MAX_BROADCASTS = 500
 _PROMPTS = "Prompts Everywhere"
@@ -60,7 +60,7 @@ def connect(graph: Graph, problems: Problems, notes: list[str]) -> None:
                 count += 1
     if count > MAX_BROADCASTS:
         message = f"has more than {MAX_BROADCASTS} broadcasts of cg-use-everywhere"
-        problems.add({"path": graph.path, "message": message})
+        problems.note({"path": graph.path, "message": message})
         return
     if by_type:
         _connect_inputs(graph, by_type, notes)
@@ -179,7 +179,7 @@ def _broadcasts(node: Node, graph: Graph, problems: Problems) -> Iterator[_Broad
         limited.append("repeated_type_rule")
     if limited:
         message = f"its broadcast is limited by {limited[0]}, which only the editor can tell"
-        problems.add({**node.where(), "message": message})
+        problems.note({**node.where(), "message": message})
         return
     if node.type == _SEED and not own.get("input_regex"):
         own["input_regex"] = "seed"
@@ -278,5 +278,5 @@ def _pattern(
         return re.compile(text[:1000]), bool(own.get(f"{key}_regex_invert"))
     except re.error:
         message = f"its {key} regex {text[:100]!r} is one that this worker does not evaluate"
-        problems.add({**node.where(), "message": message})
+        problems.note({**node.where(), "message": message})
         return None

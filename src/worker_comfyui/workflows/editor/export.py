@@ -11,14 +11,14 @@ from random import Random
 from typing import Any
 
 from worker_comfyui.errors import Detail, InvalidRequest
-from worker_comfyui.job import Workflow
+from worker_comfyui.job import Workflow, wrapped
+from worker_comfyui.request.problems import Problems
 from worker_comfyui.wording import cut
 from worker_comfyui.workflows.editor import javascript, packs, text
 from worker_comfyui.workflows.editor.graph import UNSET, Graph, Mode, Node, Widget
 from worker_comfyui.workflows.editor.reading import MAX_NODES
 from worker_comfyui.workflows.editor.trace import Scope, Source, Tracer, Value
 from worker_comfyui.workflows.editor.virtual import REFUSED, Role, role
-from worker_comfyui.workflows.problems import Problems
 
 MAX_INPUTS = 2_000_000
 """Inputs of all nodes that run, each copy of a subgraph counted."""
@@ -88,7 +88,7 @@ class Exporter:
             pack = pack_of(node)
             if pack and kind is Role.MISSING:
                 detail["pack"] = pack
-            self.problems.add(detail)
+            self.problems.note(detail)
 
     def _node(self, emitted: Emitted) -> dict[str, Any]:
         node = emitted.node
@@ -109,7 +109,7 @@ class Exporter:
             if isinstance(found, Source):
                 inputs[slot.name] = [found.id, found.slot]
             elif isinstance(found, Value):
-                inputs[slot.name] = _wrapped(found.value)
+                inputs[slot.name] = wrapped(found.value)
         return {name: value for name, value in inputs.items() if value is not UNSET}
 
     def _resolved(self, emitted: Emitted, index: int) -> Source | Value | None:
@@ -119,7 +119,7 @@ class Exporter:
             return self.tracer.resolve(emitted.scope, emitted.node, index)
         except InvalidRequest as error:
             for detail in error.details:
-                self.problems.add(detail)
+                self.problems.note(detail)
             return None
 
     def _sent(self, widget: Widget, node: Node) -> Any:
@@ -133,15 +133,9 @@ class Exporter:
                 return text.draw(value, self._random, node)
             if widget.name == "filename_prefix" and node.type in text.SAVING_CLASSES:
                 return self._replacements.replaced(value)
-        return _wrapped(value, widget.kind)
-
-
-def _wrapped(value: Any, kind: str = "") -> Any:
-    """Wrap a list, which ComfyUI would take for a link."""
-    if not isinstance(value, list):
-        return value
-    marked = {"__type__": "CURVE"} if kind == "CURVE" else {}
-    return {**marked, "__value__": value}
+        if widget.kind == "CURVE" and isinstance(value, list):
+            return {"__type__": "CURVE", **wrapped(value)}
+        return wrapped(value)
 
 
 def _missing(node: Node) -> str:
