@@ -14,7 +14,6 @@ from worker_comfyui.models.loaders import EMBEDDINGS, Named
 from worker_comfyui.models.policy import Policy
 from worker_comfyui.models.transfer.errors import Refused, TransferError
 from worker_comfyui.models.transfer.fetch import ask
-from worker_comfyui.models.transfer.sources import Source
 from worker_comfyui.models.transfer.terms import Means
 
 
@@ -93,10 +92,9 @@ class Look:
     def _by_url(self, named: Named, listed: Sequence[str]) -> Entry:
         folder = self._folder(named, listed)
         try:
-            found = self._policy.source(
-                Entry(folder="", name="", url=named.value, origin=Origin.REQUEST, path="")
-            )
-            name = self._name(named, found)
+            # What it is called, its server says: until then it is a URL alone.
+            asked = Entry(folder="", name="", url=named.value, origin=Origin.REQUEST, path="")
+            name = self._name(asked)
         except TransferError as error:
             raise failed(named, error) from error
         known = [entry for entry in self._catalogue if entry.url == named.value]
@@ -115,18 +113,12 @@ class Look:
             path=f"workflow.{named.node_id}.inputs.{named.input}",
         )
 
-    def _name(self, named: Named, found: Source) -> str:
-        name = found.name
-        if found.civitai or name_fault(name):
-            entry = Entry(
-                folder="loras",
-                name="x.safetensors",
-                url=named.value,
-                origin=Origin.REQUEST,
-                path="",
-            )
-            self._policy.check(entry)
-            name = ask(found, Means(rules=self._policy.rules(entry)), self._tick).filename
+    def _name(self, asked: Entry) -> str:
+        source = self._policy.source(asked)
+        name = source.name
+        if source.civitai or name_fault(name):
+            self._policy.check_host(asked)
+            name = ask(source, Means(rules=self._policy.rules(asked)), self._tick).filename
         if fault := name_fault(name):
             raise Refused(f"the file of this URL has no usable name, which {fault}")
         return name

@@ -179,9 +179,7 @@ class _Check:
 
 def fits(given: Any, spec: InputSpec) -> bool:
     """Tell whether an output of a type may be linked to an input."""
-    if given in {MATCH_TYPE, "*"} if isinstance(given, str) else False:
-        return True
-    if spec.type in {MATCH_TYPE, "*"}:
+    if spec.type in {MATCH_TYPE, "*"} or given in (MATCH_TYPE, "*"):
         return True
     if isinstance(given, list):
         return spec.type == COMBO

@@ -7,10 +7,11 @@ embedded one, and the name of a stored workflow.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from worker_comfyui.errors import InvalidRequest
@@ -69,7 +70,7 @@ class _Layer:
     value: Any
     path: str
     graph: Mapping[str, Any] | None = None
-    notes: tuple[str, ...] = field(default_factory=tuple)
+    notes: tuple[str, ...] = ()
 
 
 def unwrap(value: Any, sources: Sources, path: str = "workflow") -> Sent:
@@ -88,8 +89,8 @@ def unwrap(value: Any, sources: Sources, path: str = "workflow") -> Sent:
             return Sent(value, layer.path, False, layer.graph, layer.notes)
         if not isinstance(value, str):
             layer = _inside(layer)
-        elif value.lstrip()[:1] in _JSON_STARTS:
-            layer = replace(layer, value=_json(value, layer.path))
+        elif _bare(value)[:1] in _JSON_STARTS:
+            layer = replace(layer, value=_json(_bare(value), layer.path))
         else:
             layer = _from_text(layer, sources)
             sources = Sources()  # what was loaded is not followed to other places
@@ -153,7 +154,7 @@ def _of_history(layer: _Layer, value: Mapping[str, Any]) -> _Layer | None:
 
 def _leads_on(inner: Mapping[str, Any] | str) -> bool:
     if isinstance(inner, str):
-        return inner.lstrip()[:1] in _JSON_STARTS
+        return _bare(inner)[:1] in _JSON_STARTS
     return is_api_format(inner) or is_editor_format(inner) or bool(inner.keys() & set(_WRAPPERS))
 
 
@@ -183,6 +184,16 @@ def _from_text(layer: _Layer, sources: Sources) -> _Layer:
     return replace(layer, value=sources.find(text, path))
 
 
+def _bare(text: str) -> str:
+    # Programs of Windows begin a file with a byte order mark, which counts as no space.
+    return text.lstrip("\ufeff \t\r\n")
+
+
+def _is_json(data: bytes) -> bool:
+    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return is_utf16 or data.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in {b"{", b"["}
+
+
 def _json(text: str | bytes, path: str) -> Any:
     try:
         return json.loads(text)
@@ -194,7 +205,7 @@ def _json(text: str | bytes, path: str) -> Any:
 
 def _from_file(layer: _Layer, data: bytes) -> _Layer:
     """Take the workflow out of a file; what ran (`prompt`) is preferred to what was drawn."""
-    if data.lstrip()[:1] in {b"{", b"["}:
+    if _is_json(data):
         return replace(layer, value=_json(data, layer.path))
     found = embedded.read(data, layer.path)
     if found.prompt is not None and is_api_format(found.prompt):

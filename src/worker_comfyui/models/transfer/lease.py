@@ -151,17 +151,21 @@ def is_held(folder: Path, name: str, stale_s: float = STALE_S) -> bool:
 def age(path: Path, folder: Path) -> float:
     """Return the seconds since a file was touched, by the clock of its file system.
 
-    Clocks of workers differ, so a file that is touched now says what time it is there.
+    Clocks of workers differ, so a file that is touched now says what time it is there. Infinite
+    where the file is gone; 0 where nobody can say, as on a full disk: what may be in use is kept.
     """
     now = folder / f".clock-{uuid.uuid4().hex}"
     try:
         touched = path.stat().st_mtime
         now.touch()
         return now.stat().st_mtime - touched
-    except OSError:
+    except FileNotFoundError:
         return float("inf")
+    except OSError:
+        return 0.0
     finally:
-        now.unlink(missing_ok=True)
+        with suppress(OSError):
+            now.unlink(missing_ok=True)
 
 
 def _number(path: Path) -> int:

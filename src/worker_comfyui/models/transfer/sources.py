@@ -145,6 +145,9 @@ def _hub_url(parts: SplitResult, hub: str) -> Source:
 
 
 def _of_hub(repository: str, revision: str, path: str, hub: str) -> Source:
+    # The same parts name a file in the platform's cache: it must not be one outside of it.
+    if {"", ".", ".."} & {*f"{repository}/{revision}/{path}".split("/")}:
+        raise Refused(f"{HUB}/{repository} has no file {path[:80]!r} at {revision[:80]!r}")
     return Source(
         url=hub_url(repository, revision, path, hub),
         identity=f"huggingface.co/{repository}@{revision}/{path}",

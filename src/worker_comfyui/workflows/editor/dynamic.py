@@ -82,20 +82,25 @@ def _number_links(node: Node, start: int) -> None:
 
 def start_group(node: Node, spec: InputSpec, add: AddInput) -> None:
     """Make the first inputs of a group that grows."""
+    group = node.autogrow[spec.name] = group_of(spec)
+    for ordinal in range(min(max(group.minimum + 1, 1), MAX_GROUPS)):
+        _add_group(node, spec.name, ordinal, add)
+
+
+def group_of(spec: InputSpec) -> Autogrow:
+    """Read the description of a group that grows."""
     template = spec.options.get("template")
     template = template if isinstance(template, dict) else {}
     names = template.get("names")
     names = tuple(map(str, names)) if isinstance(names, list) else None
     minimum, maximum = (_whole(template.get("min"), 1), _whole(template.get("max"), 100))
-    node.autogrow[spec.name] = Autogrow(
+    return Autogrow(
         specs=tuple(input_specs(template.get("input"))),
         names=names,
         prefix=str(template.get("prefix") or ""),
         minimum=minimum,
         maximum=min(MAX_GROUPS, len(names) if names is not None else maximum),
     )
-    for ordinal in range(min(max(minimum + 1, 1), MAX_GROUPS)):
-        _add_group(node, spec.name, ordinal, add)
 
 
 def grow(node: Node, index: int, add: AddInput) -> None:
@@ -123,7 +128,7 @@ def _add_group(node: Node, group_name: str, ordinal: int, add: AddInput) -> None
         return
     slots = []
     for spec in group.specs:
-        name = _name(group_name, group, ordinal, spec)
+        name = name_in(group, group_name, ordinal, spec)
         optional = spec.optional or ordinal >= group.minimum
         add(node, replace(spec, name=name, optional=optional))
         if len(node.widgets) > MAX_GROUPS or len(node.inputs) > 3 * MAX_GROUPS:
@@ -138,14 +143,15 @@ def _add_group(node: Node, group_name: str, ordinal: int, add: AddInput) -> None
         same = [other for other in node.inputs if other.name == slot.name]
         slot.link = next((other.link for other in same if other.link is not None), None)
         node.inputs = [other for other in node.inputs if other.name != slot.name]
-    before = _name(group_name, group, ordinal - 1, group.specs[-1])
+    before = name_in(group, group_name, ordinal - 1, group.specs[-1])
     last = max((i for i, s in enumerate(node.inputs) if s.name.startswith(before)), default=None)
     place = len(node.inputs) if last is None else last + 1
     node.inputs[place:place] = slots
     _number_links(node, place)
 
 
-def _name(group_name: str, group: Autogrow, ordinal: int, spec: InputSpec) -> str:
+def name_in(group: Autogrow, group_name: str, ordinal: int, spec: InputSpec) -> str:
+    """Name an input of a group that grows: `images.image0`."""
     if group.names is not None:
         inside = 0 <= ordinal < len(group.names)
         return f"{group_name}.{group.names[ordinal] if inside else 'undefined'}"

@@ -44,8 +44,7 @@ class _Broadcast:
     fits: Callable[[str, str], bool]
 
 
-def is_broadcaster(node: Node) -> bool:
-    """Tell whether a node is one of the pack's own."""
+def _is_broadcaster(node: Node) -> bool:
     return node.type.startswith("Anything Everywhere") or node.type in {_PROMPTS, _SEED}
 
 
@@ -69,13 +68,13 @@ def connect(graph: Graph, problems: Problems, notes: list[str]) -> None:
 
 def _can_broadcast(node: Node) -> bool:
     return node.node_class is not None and (
-        is_broadcaster(node) or bool(node.properties.get("ue_convert"))
+        _is_broadcaster(node) or bool(node.properties.get("ue_convert"))
     )
 
 
 def _connect_inputs(graph: Graph, by_type: dict[str, list[_Broadcast]], notes: list[str]) -> None:
     for node in graph.nodes.values():
-        if node.mode in {Mode.NEVER, Mode.BYPASS} or is_broadcaster(node):
+        if node.mode in {Mode.NEVER, Mode.BYPASS} or _is_broadcaster(node):
             continue
         if node.properties.get("rejects_ue_links"):
             continue
@@ -159,7 +158,7 @@ def _settings(node: Node) -> dict[str, Any]:
     """Read a node's settings; before version 7 they were properties and widgets."""
     own = node.properties.get("ue_properties")
     own = dict(own) if isinstance(own, dict) else {}
-    if own.get("version") or not is_broadcaster(node):
+    if own.get("version") or not _is_broadcaster(node):
         return own
     stored = node.stored if isinstance(node.stored, list) and node.type != _SEED else []
     for key, value in zip(("title_regex", "input_regex", "group_regex"), stored, strict=False):

@@ -14,7 +14,7 @@ from worker_comfyui.errors import Detail, InvalidRequest
 from worker_comfyui.job import Workflow, wrapped
 from worker_comfyui.request.problems import Problems
 from worker_comfyui.wording import cut
-from worker_comfyui.workflows.editor import javascript, packs, text
+from worker_comfyui.workflows.editor import groups, javascript, packs, text
 from worker_comfyui.workflows.editor.graph import UNSET, Graph, Mode, Node, Widget
 from worker_comfyui.workflows.editor.reading import MAX_NODES
 from worker_comfyui.workflows.editor.trace import Scope, Source, Tracer, Value
@@ -51,7 +51,7 @@ class Exporter:
         self._random = random
         self._replacements = text.Replacements(root, now)
         self._inputs_left = MAX_INPUTS
-        self.tracer = Tracer()
+        self._tracer = Tracer()
         self.problems = problems
         self.emitted: dict[str, Emitted] = {}
 
@@ -116,7 +116,7 @@ class Exporter:
         if emitted.node.inputs[index].link is None:
             return None
         try:
-            return self.tracer.resolve(emitted.scope, emitted.node, index)
+            return self._tracer.resolve(emitted.scope, emitted.node, index)
         except InvalidRequest as error:
             for detail in error.details:
                 self.problems.note(detail)
@@ -141,7 +141,7 @@ class Exporter:
 def _missing(node: Node) -> str:
     if _UUID.fullmatch(node.type):
         return "is a subgraph, but the file does not have its definition"
-    if node.type.startswith(("workflow>", "workflow/")):
+    if node.type.startswith(groups.PREFIXES):
         return "is a group node, but the file does not have its group"
     pack = pack_of(node)
     if pack and pack.startswith("comfy-core"):
@@ -167,7 +167,7 @@ def pack_of(node: Node) -> str | None:
 def _in_order(root: Scope) -> Iterator[tuple[Scope, Node]]:
     """Walk all nodes of the root in the editor's order of execution, a host's after it."""
     count = 0
-    for node in execution_order(root.graph):
+    for node in _execution_order(root.graph):
         yield root, node
         if node.definition is None or node.mode in _SILENT:
             continue
@@ -195,7 +195,7 @@ def _inside(scope: Scope) -> Iterator[tuple[Scope, Node]]:
             stack.append((inner, iter(inner.graph.nodes.values())))
 
 
-def execution_order(graph: Graph) -> list[Node]:
+def _execution_order(graph: Graph) -> list[Node]:
     """Sort the nodes: those without links first, then each when all that it needs is there."""
     waiting = {
         node.id: sum(slot.link is not None for slot in node.inputs) for node in graph.nodes.values()

@@ -160,6 +160,11 @@ class Node:
         return next((slot for slot in self.inputs if slot.link == link), None)
 
     @property
+    def first_links(self) -> list[str]:
+        """Ids of the links of its first output."""
+        return self.output_links[0] if self.output_links else []
+
+    @property
     def shown_title(self) -> str:
         """What the editor shows: the file's title, else that of its class or subgraph."""
         if self.title:

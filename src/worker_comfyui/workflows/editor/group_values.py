@@ -49,7 +49,7 @@ def _followers(node: Node, widget: Widget) -> int:
 
 
 def _primitive_entries(node: Node) -> int:
-    link = node.graph.links.get(next(iter(node.output_links[0]), "")) if node.output_links else None
+    link = node.graph.links.get(next(iter(node.first_links), ""))
     target = node.graph.nodes.get(link.target) if link else None
     slot = target.slot_of_link(link.id) if target and link else None
     widget = target.widget(slot.widget) if target and slot and slot.widget else None

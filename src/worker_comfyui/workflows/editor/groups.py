@@ -241,7 +241,7 @@ def _unique(group: _Group, index: int, node: Node, input_name: str) -> str:
     """Name an input of the group as its editor did; later ones of a name get the node's title."""
     own = _config(group, index, "input", input_name).get("name")
     name = key = str(own or group.labels[index].get(input_name) or input_name)
-    if (node.type == "PrimitiveNode" and node.title) or name in group.seen:
+    if (node.type == PRIMITIVE and node.title) or name in group.seen:
         prefix = node.title or node.type
         name = key = f"{prefix} {input_name}"
         if name in group.seen:

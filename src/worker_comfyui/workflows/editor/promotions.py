@@ -122,7 +122,7 @@ class Migration:
             bypassed = node.properties.get(_BYPASSED)
             if isinstance(bypassed, str) and self._host.slot(bypassed):
                 return "linked", bypassed
-            linked = any(link in self._definition.links for link in _links(node))
+            linked = any(link in self._definition.links for link in node.first_links)
             return ("primitive" if linked or mentioned[node.id] > 1 else "aside"), ""
         return ("create" if self._slot_of(node, entry) else "aside"), ""
 
@@ -203,7 +203,7 @@ class Migration:
 
     def _primitive_targets(self, node: Node) -> list[tuple[Node, Slot]]:
         found = []
-        for link_id in _links(node):
+        for link_id in node.first_links:
             link = self._definition.links.get(link_id)
             target = self._definition.nodes.get(link.target) if link else None
             if link is None or target is None or link.target_slot >= len(target.inputs):
@@ -217,10 +217,6 @@ def _means(entry: Entry, slot: Slot, port: Port, definition: Graph) -> bool:
     if entry.through is not None:
         return source == (entry.through, entry.name)
     return slot.name == entry.name or (source is not None and source[1] == entry.name)
-
-
-def _links(node: Node) -> list[str]:
-    return node.output_links[0] if node.output_links else []
 
 
 def _source(port: Port, definition: Graph) -> tuple[str, str] | None:
