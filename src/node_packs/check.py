@@ -59,6 +59,7 @@ def _start() -> tuple[dict[str, Any], str]:
         port = listener.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         flags = [f"--{kind}-directory={folder}" for kind in ("user", "temp", "input", "output")]
+        # Else it writes its database into the image (comfy/cli_args.py, --database-url).
         command = [
             *(sys.executable, "-u", f"{comfyui}/main.py", "--cpu", "--port", str(port)),
             *("--database-url", "sqlite:///:memory:", *flags),
@@ -72,7 +73,7 @@ def _start() -> tuple[dict[str, Any], str]:
             try:
                 classes = _classes(port, process)
             finally:
-                process.kill()
+                process.kill()  # it has nothing to save
                 relay.join()
     return classes, "".join(lines)
 

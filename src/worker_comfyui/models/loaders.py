@@ -17,6 +17,7 @@ from worker_comfyui.models.transfer.content import MODELS
 from worker_comfyui.models.transfer.sources import is_source
 
 MAX_FOUND = 500
+"""More are not looked at; workflows name some dozens."""
 EMBEDDINGS = "embeddings"
 EMBEDDING_MARK = "embedding:"
 _EMBEDDING = re.compile(r"embedding:([^\s,:()\[\]]{1,200})")
@@ -137,6 +138,7 @@ def is_model(value: str, class_type: str, name: str) -> bool:
     if is_source(value):
         known = name in FOLDERS.get(class_type, ())
         return known or value.startswith(("hf://", "civitai://")) or _ending(value) in MODELS
+    # A prompt may end in the name of a file.
     return len(value) <= 500 and "\n" not in value and _ending(value) in MODELS
 
 

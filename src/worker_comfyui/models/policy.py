@@ -113,6 +113,7 @@ class Policy:
         named = [self.hub, self.civitai]
         if entry.origin is Origin.OPERATOR:
             named.append(self.source(entry).url)
+        # The public ones need neither a private address nor plain http.
         trusted = {urlsplit(url).netloc for url in named} - HUB_HOSTS - CIVITAI_HOSTS
         return Rules(
             tokens=self.tokens,
@@ -132,6 +133,7 @@ class Policy:
 
 
 def _named_host(found: Source) -> str:
+    # MODEL_HOSTS names the hub once, whichever of its hosts or mirrors is asked.
     if found.hub:
         return "huggingface.co"
     return "civitai.com" if found.civitai else found.host

@@ -232,6 +232,7 @@ class Store:
                     name=name,
                     bytes=fetched.size,
                     sha256=fetched.sha256,
+                    # By the branch that was asked for and by its commit: either finds it again.
                     sources=sorted({source.identity, fetched.identity}),
                     url=shown(source.url),
                 )
@@ -239,6 +240,7 @@ class Store:
 
         path = self.location.models / entry.folder / name
         place = Place(path=path, is_there=is_there, before=note)
+        # Now, since as soon as it is there another worker that needs room may delete it.
         use.add(f"{entry.folder}/{name}")
         self._make_room((remote.size or 0) - self.unfinished.bytes(place.key))
         means = Means(rules=policy.rules(entry))

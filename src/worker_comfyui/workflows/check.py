@@ -178,7 +178,10 @@ class _Check:
 
 
 def fits(given: Any, spec: InputSpec) -> bool:
-    """Tell whether an output of a type may be linked to an input."""
+    """Tell whether an output of a type may be linked to an input.
+
+    Source: ComfyUI 0.33 comfy_execution/validation.py (validate_node_input).
+    """
     if spec.type in {MATCH_TYPE, "*"} or given in (MATCH_TYPE, "*"):
         return True
     if isinstance(given, list):

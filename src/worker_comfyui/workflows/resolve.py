@@ -124,6 +124,7 @@ def _converted(found: Sent, info: _Once, options: Options) -> Resolved:
         message = "has no node that runs: all are notes, muted or bypassed, or there are none"
         raise InvalidRequest.at(found.path, message)
     return Resolved(
+        # Values of the result have no place in the file, so not `found.path`.
         checked(conversion.workflow, "workflow"),
         found.value,
         notes=[*found.notes, *_notes(conversion)][:MAX_NOTES],

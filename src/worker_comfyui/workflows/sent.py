@@ -31,6 +31,7 @@ Find = Callable[[str, str], Any]
 """Reads a stored workflow by its name; the second argument is the path in the request."""
 
 _ADDRESS = re.compile(r"(https?://|data:)", re.IGNORECASE)
+# Shorter than any file that has a workflow in it: that may be the name of a stored one.
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]{200,}+={0,2}\s*")
 _JSON_STARTS = {"{", "[", '"'}
 _WRAPPERS = ("input", "prompt", "output", "workflow")
@@ -106,6 +107,7 @@ def _inside(layer: _Layer) -> _Layer:
         raise InvalidRequest.at(path, f"must be an object, not {kind_of(value)}. {EXPORT}")
     if not value:
         raise InvalidRequest.at(path, f"has no nodes. {EXPORT}")
+    # In this order: beside a `prompt`, `workflow` is only the editor's file of it.
     for unwrapped in (_of_request, _of_prompt, _of_graph, _of_history):
         inner = unwrapped(layer, value)
         if inner is not None:
@@ -128,6 +130,7 @@ def _of_prompt(layer: _Layer, value: Mapping[str, Any]) -> _Layer | None:
         if isinstance(inner, list) and len(inner) > 2:  # of the history: number, id, prompt, extra
             graph = _graph_in(inner[3]) if len(inner) > 3 else graph
             return replace(layer, value=inner[2], path=f"{path}[2]", graph=graph)
+        # A request's own `output` is no workflow: it says how results are delivered.
         if isinstance(inner, Mapping | str) and _leads_on(inner):
             return replace(layer, value=inner, path=path, graph=graph)
     return None

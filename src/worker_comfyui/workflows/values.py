@@ -85,6 +85,7 @@ class Takes:
     def _choice(self, value: Any, spec: InputSpec) -> Any:
         if spec.options.get("multi_select") and isinstance(value, list):
             return wrapped(value)
+        # The editor fetches the choices of a remote one: /object_info has none.
         if value in spec.choices or spec.options.get("remote"):
             return value
         if isinstance(value, str) and value in self._known:
@@ -102,7 +103,7 @@ def _bound(spec: InputSpec, key: str, default: int) -> int:
 
 def _typed(value: Any, spec: InputSpec) -> Any:
     if spec.type == "INT" and isinstance(value, float) and value.is_integer():
-        value = int(value)
+        value = int(value)  # some clients write every number with a point
     wanted = _TYPES.get(spec.type)
     if wanted is None:
         return wrapped(value)

@@ -233,7 +233,8 @@ def test_an_entry_that_fails_gives_way_to_the_next(hub: Hub, start: Callable[...
 
 
 def test_a_refused_link_to_a_version_is_called_by_its_address(start: Callable[..., Kit]) -> None:
-    kit = start(allow_model_downloads=False)
+    own = '[{"folder": "loras", "name": "y.sft", "url": "hf://a/b/y.sft"}]'
+    kit = start(model_catalog=own, allow_model_downloads=False)
     with pytest.raises(ModelRefused) as refused:
         kit.ensure(load("civitai://5"))
     [detail] = refused.value.details

@@ -15,6 +15,7 @@ from worker_comfyui.models.transfer.errors import Refused, Transient
 from worker_comfyui.models.transfer.sources import HUB, Source
 from worker_comfyui.models.transfer.wording import shown, status
 
+# From 520 on they are Cloudflare's, about a server behind it.
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 MAX_WAIT_S = 300.0
 """The hub counts requests over five minutes."""

@@ -57,7 +57,7 @@ class Assembly:
         self._partial.write(index, memoryview(buffer)[: self._partial.length(index)])
         with self._changed:
             self._pending.discard(index)
-            keep = len(self._kept) < KEPT and index - self._at <= 2 * KEPT
+            keep = len(self._kept) < KEPT and index - self._at <= 2 * KEPT  # far ones wait too long
             if keep:
                 self._kept[index] = buffer
             self._changed.notify_all()
@@ -99,6 +99,7 @@ class Assembly:
             if self._failure:
                 raise self._failure
             kept = self._kept.pop(index, None)
+            # The hash has read the last one only when it asks for the next.
             if self._in_hand is not None:
                 self._free.append(self._in_hand)
             self._in_hand = kept

@@ -189,6 +189,7 @@ def me() -> list[str]:
 def _started(pid: int) -> str:
     try:
         return (
+            # Field 22, counted from behind the name, which may have spaces: proc_pid_stat(5).
             Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()[19]
         )
     except (OSError, IndexError):

@@ -64,9 +64,12 @@ def look_up(line: Line, source: Source, rules: Rules, patience: Patience) -> Rem
         size: int | None = int(part[3])
         found.response.read()
     else:
+        # The whole file would come now.
         size = found.response.length
         found.response.close()
     _same_length(source, size, facts.get("x-linked-size"))
+    # X-Linked-Etag is the hash of a large file, ETag that of git for a small one; elsewhere an
+    # ETag may be anything.
     etag = (facts.get("x-linked-etag") or facts.get("etag") or "").removeprefix("W/").strip('"')
     return replace(
         said,
@@ -96,7 +99,7 @@ def list_repository(
     Raises:
         Unreachable, Refused, Ended: as `requests.follow` does, after all attempts.
     """
-    source = Source("", "", "", 1, hub=(repository, revision or "main", ""))
+    source = Source("", "", "", 1, hub=(repository, revision or "main", ""))  # for messages alone
     api = f"{rules.hub}/api/models/{quote(repository)}"
     about, _ = get_json(
         line, source, rules, f"{api}/revision/{quote(revision or 'main', safe='')}", patience

@@ -94,6 +94,7 @@ def follow(
     facts: dict[str, str] = {}
     for _ in range(MAX_REDIRECTS + 1):
         hop, response = _ask(line, rules, url, headers)
+        # What the hub redirects to says other things under the same names.
         if hop.is_hub:
             facts |= {name.lower(): value for name, value in response.headers.items()}
         location = response.headers.get("Location")
@@ -164,6 +165,7 @@ def _ask(
         raise Refused(f"{shown(url)} has no valid certificate: {error.verify_message}") from None
     except (OSError, http.client.HTTPException) as error:
         line.close()
+        # An end from outside looks like a failure here.
         line.check()
         raise _broken(url, error) from None
     hop = Hop(

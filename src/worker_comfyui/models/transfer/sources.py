@@ -91,6 +91,7 @@ def source(text: str, hub: str = HUB, civitai: str = CIVITAI) -> Source:
         url=parts._replace(fragment="").geturl(),
         identity=f"{parts.hostname}{path}",
         name=PurePosixPath(path).name,
+        # Hosts that nothing is known of may take many for an attack.
         connections=MAX_CONNECTIONS // 2,
     )
 

@@ -86,6 +86,7 @@ def convert(
     file = read(raw, circumstances.path)
     classes = NodeClasses(object_info)
     renumber(file)
+    # After the ids are unique: the editor numbers what groups become after all others.
     group_values = expand(file, classes)
     find_hosts(file)
     graphs = build_order(file)
@@ -93,6 +94,7 @@ def convert(
     for graph in graphs:
         _finish(graph)
     for graph in graphs:
+        # Not before all graphs are loaded: the editor does this when it exports (executionUtil.ts).
         _apply_primitives(graph, circumstances.now)
     problems, notes = Problems(InvalidRequest), list[str]()
     if circumstances.queued:
@@ -114,6 +116,7 @@ def _made_in_browser(nodes: Mapping[str, Emitted]) -> Iterator[str]:
 
 def _randomized(workflow: Workflow, nodes: Mapping[str, Emitted]) -> Iterator[str]:
     for node_id, emitted in nodes.items():
+        # A control stands right behind the widget that it changes.
         for widget, control in pairwise(emitted.node.widgets):
             sent = workflow[node_id]["inputs"].get(widget.name)
             if control.kind == CONTROL and control.value == "randomize" and isinstance(sent, int):
@@ -140,7 +143,7 @@ def _build_node(node: Node, classes: NodeClasses, instances: dict[str, list[Node
         build_host(node, node.definition)
         instances[node.type].append(node)
         return
-    node_class = None if role(node) is Role.PRIMITIVE else classes.get(node.type)
+    node_class = classes.get(node.type)
     if node_class is None:
         node.inputs = node.file_slots
         return
@@ -163,6 +166,7 @@ def _finish(graph: Graph) -> None:
             repair_host(node)
         else:
             restore.repair(node)
+    # Last: the editor does it a frame after loading.
     cut_mismatches(graph)
 
 

@@ -112,6 +112,7 @@ def grow(node: Node, index: int, add: AddInput) -> None:
         return
     ordinal = _ordinal(group, own)
     if ordinal is not None:
+        # Also where it is there: the editor makes a widget of it twice, which owns an entry.
         _add_group(node, group_name, ordinal + 1, add)
 
 
@@ -119,7 +120,7 @@ def _ordinal(group: Autogrow, own: str) -> int | None:
     if group.names is not None:
         return group.names.index(own) if own in group.names else None
     digits = _ORDINAL.search(own)
-    return int(digits[0][-9:]) if digits else None
+    return int(digits[0][-9:]) if digits else None  # no group has more
 
 
 def _add_group(node: Node, group_name: str, ordinal: int, add: AddInput) -> None:
@@ -131,6 +132,7 @@ def _add_group(node: Node, group_name: str, ordinal: int, add: AddInput) -> None
         name = name_in(group, group_name, ordinal, spec)
         optional = spec.optional or ordinal >= group.minimum
         add(node, replace(spec, name=name, optional=optional))
+        # The slots that the file may add count too (reading.MAX_SLOTS).
         if len(node.widgets) > MAX_GROUPS or len(node.inputs) > 3 * MAX_GROUPS:
             message = f"has more than {MAX_GROUPS} inputs in `{group_name}`"
             raise InvalidRequest.of([{**node.where(), "message": message}])
@@ -143,6 +145,7 @@ def _add_group(node: Node, group_name: str, ordinal: int, add: AddInput) -> None
         same = [other for other in node.inputs if other.name == slot.name]
         slot.link = next((other.link for other in same if other.link is not None), None)
         node.inputs = [other for other in node.inputs if other.name != slot.name]
+    # The editor compares beginnings: where it looks for `image1`, `image10` fits too.
     before = name_in(group, group_name, ordinal - 1, group.specs[-1])
     last = max((i for i, s in enumerate(node.inputs) if s.name.startswith(before)), default=None)
     place = len(node.inputs) if last is None else last + 1

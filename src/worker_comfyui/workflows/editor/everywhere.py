@@ -25,9 +25,11 @@ from worker_comfyui.workflows.editor.graph import (
 )
 
 MAX_BROADCASTS = 500
+"""Each is compared with every input of its type."""
 _PROMPTS = "Prompts Everywhere"
 _SEED = "Seed Everywhere"
 _LIMITS = ("group_restricted", "color_restricted", "group_regex")
+# Patterns come from the caller, and `(a+)+` takes exponential time.
 _MAX_REGEX_TEXT = 100
 _QUANTIFIED_GROUP = re.compile(r"\)\s*[*+{?]")
 _QUANTIFIER = re.compile(r"[*+{]|(?<!\()\?")
@@ -174,7 +176,7 @@ def _broadcasts(node: Node, graph: Graph, problems: Problems) -> Iterator[_Broad
     if not sources:
         return
     limited = [key for key in _LIMITS if own.get(key) and own[key] != ".*"]
-    if own.get("repeated_type_rule") == 4:
+    if own.get("repeated_type_rule") == 4:  # names are regular expressions
         limited.append("repeated_type_rule")
     if limited:
         message = f"its broadcast is limited by {limited[0]}, which only the editor can tell"
@@ -230,6 +232,7 @@ def _carried(link: Link, graph: Graph) -> str:
 
 
 def _rank(node: Node, own: dict[str, Any], repeated: bool) -> int:
+    # default_priority of js/ue_properties.js, without what limits to groups and colours add.
     rank = 20 if node.type in {_SEED, _PROMPTS} else 10
     return rank + 20 if repeated or own.get("title_regex") or own.get("input_regex") else rank
 

@@ -60,6 +60,7 @@ class Exporter:
         for scope, node in _in_order(Scope(self._root)):
             if node.mode not in _SILENT:
                 self._collect(scope, node)
+        # JSON of the editor is in this order, since a JavaScript object is.
         self.emitted = {id_: self.emitted[id_] for id_ in javascript.key_order(self.emitted)}
         workflow = {id_: self._node(emitted) for id_, emitted in self.emitted.items()}
         for sent in workflow.values():
@@ -125,6 +126,7 @@ class Exporter:
     def _sent(self, widget: Widget, node: Node) -> Any:
         value = widget.value
         if widget.kind == "INDEX":
+            # CustomCombo: the choice, this index, the options (extensions/core/customWidgets.ts).
             options = [other.value for other in node.widgets[2:]]
             chosen = node.widgets[0].value
             return options.index(chosen) if chosen in options else -1
@@ -181,7 +183,11 @@ def _in_order(root: Scope) -> Iterator[tuple[Scope, Node]]:
 
 
 def _inside(scope: Scope) -> Iterator[tuple[Scope, Node]]:
-    """Walk a host's nodes; hosts among them are entered whatever their mode."""
+    """Walk a host's nodes.
+
+    Hosts among them are entered whatever their mode, unlike those in the root: `getInnerNodes` of
+    SubgraphNode.ts does not ask for it, and a template of ComfyUI's depends on that.
+    """
     stack = [(scope, iter(scope.graph.nodes.values()))]
     while stack:
         scope, nodes = stack[-1]
@@ -196,7 +202,10 @@ def _inside(scope: Scope) -> Iterator[tuple[Scope, Node]]:
 
 
 def _execution_order(graph: Graph) -> list[Node]:
-    """Sort the nodes: those without links first, then each when all that it needs is there."""
+    """Sort the nodes: those without links first, then each when all that it needs is there.
+
+    Frontend lib/litegraph/src/LGraph.ts (computeExecutionOrder).
+    """
     waiting = {
         node.id: sum(slot.link is not None for slot in node.inputs) for node in graph.nodes.values()
     }

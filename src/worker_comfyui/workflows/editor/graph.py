@@ -18,7 +18,10 @@ OUTPUT_PANEL = "-20"
 
 
 class Mode(IntEnum):
-    """What the editor does with a node; other numbers count as `ALWAYS`."""
+    """What the editor does with a node.
+
+    Other numbers count as `ALWAYS`: LiteGraph's 1 and 3 wait for events, of which ComfyUI has none.
+    """
 
     ALWAYS = 0
     NEVER = 2

@@ -105,6 +105,7 @@ class InputSpec:
         """Whether the editor can change its value after each run (`control_after_generate`)."""
         flag = self.options.get("control_after_generate")
         if self.widget_type == "INT" and flag is None:
+            # The full name: `model.seed` in a dynamic combo has none (useIntWidget.ts).
             return self.name in {"seed", "noise_seed"}
         return bool(flag)
 
@@ -166,6 +167,7 @@ def _node_class(name: str, raw: Mapping[str, Any]) -> NodeClass:
     required: list[InputSpec] = []
     optional: list[InputSpec] = []
     for spec in input_specs(raw.get("input")):
+        # Of a required input it means nothing (stores/nodeDefStore.ts, _migrateDefaultInput).
         if spec.optional and spec.options.get("defaultInput"):
             spec = replace(spec, options={**spec.options, "forceInput": True})  # noqa: PLW2901
         (optional if spec.optional else required).append(spec)
@@ -183,6 +185,7 @@ def _node_class(name: str, raw: Mapping[str, Any]) -> NodeClass:
 def _output_type(raw: Any) -> str:
     if isinstance(raw, (list, tuple)):
         return COMBO
+    # The editor finds the type by the links; where a bypass asks, it is any.
     return "*" if raw == MATCH_TYPE else str(raw)
 
 
@@ -215,6 +218,7 @@ def _ordered(inputs: tuple[InputSpec, ...], input_order: Any) -> tuple[InputSpec
             spec = by_name.get(name) if isinstance(name, str) else None
             if spec is not None and spec.optional == (section == "optional"):
                 ordered[name] = spec
+    # The browser's inputs are in no list of the server's (utils/nodeDefOrderingUtil.ts).
     for spec in inputs:
         ordered.setdefault(spec.name, spec)
     return tuple(ordered.values())

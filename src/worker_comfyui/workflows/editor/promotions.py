@@ -80,6 +80,7 @@ class Migration:
         plans = [(entry, *self._plan(entry, mentioned)) for entry in self._entries]
         self._act(plans)
         for entry, kind, _ in plans:
+            # "-1" is the host itself: blueprints name its own inputs so (appendQuarantine).
             if kind == "aside" and entry.original[0] == "-1":
                 self._set(entry.original[1], entry)
 
@@ -92,6 +93,7 @@ class Migration:
                 self._create(entry)
             elif kind == "primitive":
                 primitives.setdefault(entry.node_id, []).append(entry)
+        # Last, as in the editor: their inputs get the names that are left.
         for node_id, entries in primitives.items():
             self._replace_primitive(self._definition.nodes[node_id], entries)
 
@@ -128,7 +130,7 @@ class Migration:
 
     def _slot_of(self, node: Node, entry: Entry) -> Slot | None:
         """Find the slot of the widget that an entry means."""
-        if entry.name.startswith("$$"):
+        if entry.name.startswith("$$"):  # previews, which hold no value
             return None
         if node.definition is None:
             return next((slot for slot in node.inputs if slot.widget == entry.name), None)

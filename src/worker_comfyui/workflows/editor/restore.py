@@ -14,6 +14,7 @@ from worker_comfyui.workflows.editor.node_classes import COMBO, DYNAMIC_COMBO, N
 from worker_comfyui.workflows.editor.widgets import CONTROL
 
 _SAMPLERS = {"KSampler", "KSamplerAdvanced"}
+# ComfyUI once listed samplers by the names of k_diffusion (scripts/app.ts, loadGraphData).
 _OLD_PREFIX = "sample_"
 _WITH_CHOICES = {COMBO, DYNAMIC_COMBO, CONTROL}
 
@@ -52,6 +53,7 @@ def _without_dummies(node: Node, node_class: NodeClass, values: list[Any]) -> li
         forced = bool(spec.options.get("forceInput"))
         if forced or spec.name in names:
             dummies.append(forced)
+            # The option, not the name of a seed: so counts migrateWidgetsValues.
             if spec.options.get("control_after_generate"):
                 dummies.append(False)
     if len(dummies) != len(values):

@@ -79,6 +79,7 @@ def _numbers(spec: InputSpec, _node: Node) -> list[Widget]:
     kind = spec.widget_type
     widgets = [Widget(spec.name, kind, _default(spec, kind), spec)]
     if spec.has_control:
+        # The defaults of useIntWidget.ts and useFloatWidget.ts.
         mode = "randomize" if kind == "INT" else "fixed"
         flag = spec.options.get("control_after_generate")
         widgets.append(_control(flag if isinstance(flag, str) and kind == "INT" else mode, spec))
@@ -93,6 +94,7 @@ def _control(mode: str, spec: InputSpec) -> Widget:
 
 def _combo(spec: InputSpec, _node: Node) -> list[Widget]:
     if spec.options.get("multi_select"):
+        # Whatever its default is (useComboWidget.ts).
         return [Widget(spec.name, "MULTI_SELECT", [], spec)]
     widget = Widget(spec.name, COMBO, UNSET, spec, spec.choices)
     widgets = [widget]
@@ -102,7 +104,7 @@ def _combo(spec: InputSpec, _node: Node) -> list[Widget]:
     elif widget.choices:
         widget.value = widget.choices[0]
     elif remote:
-        widget.value = "Loading..."
+        widget.value = "Loading..."  # shown until the choices are fetched, and sent
     if remote:
         widgets.append(Widget("Auto-refresh after generation", "BOOLEAN", False, sent=False))
         if isinstance(remote, dict) and remote.get("refresh_button"):
@@ -170,6 +172,7 @@ def _video_edit(spec: InputSpec, _node: Node) -> list[Widget]:
 
 def _load_3d(spec: InputSpec, node: Node) -> list[Widget]:
     name = "viewport_state" if node.type in _VIEWPORT_CLASSES else "image"
+    # Buttons have values too, which the editor stores and sends.
     buttons = []
     if node.widget("model_file"):
         buttons = [

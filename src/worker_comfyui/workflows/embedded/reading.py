@@ -111,6 +111,7 @@ def _object(text: Any) -> dict[str, Any] | None:
     if not isinstance(text, str):
         return None
     try:
+        # Old versions of ComfyUI wrote `"is_changed": NaN` into nodes.
         value = json.loads(text, parse_constant=lambda _: None)
     except (ValueError, RecursionError):
         return None
