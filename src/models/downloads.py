@@ -210,6 +210,7 @@ class Downloads:
 def _failed(failures: Sequence[Exception]) -> Failed:
     again = "; run it again to go on"
     said = (f"{f}{again if isinstance(f, (Unreachable, OSError)) else ''}" for f in failures)
+    # One reason is often that of many files.
     return Failed("\n".join(dict.fromkeys(said)))
 
 

@@ -69,6 +69,7 @@ class Look:
     def embedding(self, named: Named) -> Wish | None:
         """Return what is to be fetched for an embedding that a text names."""
         listed = self._comfy.models(EMBEDDINGS)
+        # ComfyUI finds it without its ending too (comfy/sd1_clip.py, load_embed).
         if any(named.value in {name, str(PurePosixPath(name).with_suffix(""))} for name in listed):
             return None
         known = [entry for entry in self._catalogue if entry.folder == EMBEDDINGS]
@@ -82,6 +83,7 @@ class Look:
         entries = self._catalogue.find(named.value, folder)
         own_name = named.value.replace("\\", "/")
         if entries and not name_fault(own_name):
+            # Under the workflow's own name, which may have folders that the entry has not.
             return Wish(named, tuple(replace(entry, name=own_name) for entry in entries))
         self.missing[named.value] = (
             "nobody says where it can be had: add it to `input.models` of the request, or the "
@@ -90,6 +92,9 @@ class Look:
         return None
 
     def _by_url(self, named: Named, listed: Sequence[str]) -> Entry:
+        known = [entry for entry in self._catalogue if entry.url == named.value]
+        if known:
+            return known[0]
         folder = self._folder(named, listed)
         try:
             # What it is called, its server says: until then it is a URL alone.
@@ -97,9 +102,6 @@ class Look:
             name = self._name(asked)
         except TransferError as error:
             raise failed(named, error) from error
-        known = [entry for entry in self._catalogue if entry.url == named.value]
-        if known:
-            return known[0]
         if folder is None:
             raise ModelRefused(
                 f"{where(named)}: it cannot be told which kind of model this input takes; name "

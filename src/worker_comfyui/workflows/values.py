@@ -83,7 +83,7 @@ class Takes:
         return self._random.randint(low, max(low, high))
 
     def _choice(self, value: Any, spec: InputSpec) -> Any:
-        if spec.options.get("multi_select") and isinstance(value, list):
+        if spec.takes_several and isinstance(value, list):
             return wrapped(value)
         # The editor fetches the choices of a remote one: /object_info has none.
         if value in spec.choices or spec.options.get("remote"):

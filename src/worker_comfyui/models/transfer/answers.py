@@ -120,6 +120,7 @@ def _hub(hop: Hop, named: tuple[str, str, str]) -> str:
             f"{file}: the hub does not know the token in HF_TOKEN, which makes it refuse public "
             f"files too: make a new one at {TOKENS_PAGE}, or unset it"
         )
+    # ComfyUI's editor takes 451 for gated as well.
     if code == "GatedRepo" or hop.status == 451:
         return f"{file} {_gated(hop, page)}"
     if code == "RepoNotFound" or hop.status in {401, 404}:

@@ -108,7 +108,7 @@ class Lease:
         path = self._folder / f"{self._name}.{number}"
         try:
             with path.open("x", encoding="ascii") as file:
-                file.write(json.dumps({"who": me(), "id": uuid.uuid4().hex}))
+                file.write(json.dumps({"who": me()}))
         except FileExistsError:
             return False
         except FileNotFoundError:  # somebody tidied up

@@ -217,6 +217,7 @@ class Line:
         is_tls = parts.scheme == "https"
         sock = self._rules.open(parts, CONNECT_TIMEOUT_S)
         if is_tls:
+            # The handshake comes when `shut` can end it: a server may be silent.
             sock = _tls().wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
         self._socket = sock
         sock.settimeout(_SAFETY_S)

@@ -134,6 +134,7 @@ def _build(
         if graph.id in group_values:
             assign_values(group_values[graph.id])
         for node in graph.nodes.values():
+            # Not while nodes are built: an entry may mean one further down.
             if node.definition is not None and "proxyWidgets" in node.properties:
                 Migration(node, node.definition, instances[node.type]).run()
 
@@ -155,6 +156,7 @@ def _build_node(node: Node, classes: NodeClasses, instances: dict[str, list[Node
 def _finish(graph: Graph) -> None:
     """Do what the editor does when a whole graph is loaded."""
     for node in graph.nodes.values():
+        # Of others the editor does not know which widgets they have.
         if node.node_class is not None:
             restore.drop_ghosts(node)
     where = primitives.places(graph)

@@ -69,6 +69,7 @@ def _carry_links(node: Node, removed: list[Slot], add: AddInput) -> None:
             node.inputs[index].link = old.link
             if old.link is not None and old.link in node.graph.links:
                 node.graph.links[old.link].target_slot = index
+                # As on reading: a linked input brings the next one of its group.
                 grow(node, index, add)
 
 
@@ -83,6 +84,7 @@ def _number_links(node: Node, start: int) -> None:
 def start_group(node: Node, spec: InputSpec, add: AddInput) -> None:
     """Make the first inputs of a group that grows."""
     group = node.autogrow[spec.name] = group_of(spec)
+    # One more than needed: the one to link next.
     for ordinal in range(min(max(group.minimum + 1, 1), MAX_GROUPS)):
         _add_group(node, spec.name, ordinal, add)
 

@@ -146,7 +146,7 @@ def _missing(node: Node) -> str:
     if node.type.startswith(groups.PREFIXES):
         return "is a group node, but the file does not have its group"
     pack = pack_of(node)
-    if pack and pack.startswith("comfy-core"):
+    if pack and pack.startswith("comfy-core"):  # what the editor calls ComfyUI itself
         return f"this ComfyUI has no class {cut(node.type)!r}: the file needs {pack}"
     known = f"; the file names its pack: {pack}" if pack else ""
     return f"this ComfyUI has no class {cut(node.type)!r}{known}"

@@ -28,6 +28,7 @@ class Mode(IntEnum):
     BYPASS = 4
 
 
+# Here eq=False: nodes, links and graphs are who they are, and know each other in circles.
 @dataclass(slots=True, eq=False)
 class Link:
     """A connection. Ids are text, as the API format has them."""

@@ -28,7 +28,7 @@ from worker_comfyui.workflows.editor.node_classes import InputSpec, NodeClass, N
 from worker_comfyui.workflows.editor.reading import MAX_NODES, object_at, objects, read_node
 from worker_comfyui.workflows.editor.virtual import PRIMITIVE, REROUTE
 
-PREFIXES = ("workflow>", "workflow/")
+PREFIXES = ("workflow>", "workflow/")  # the second in older files
 MAX_DEPTH = 20
 
 

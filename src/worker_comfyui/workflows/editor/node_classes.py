@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from worker_comfyui.workflows.editor import javascript
+
 COMBO = "COMBO"
 DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
 AUTOGROW = "COMFY_AUTOGROW_V3"
@@ -99,6 +101,13 @@ class InputSpec:
         """What a combo offers."""
         choices = self.options.get("options")
         return choices if isinstance(choices, list) else []
+
+    @property
+    def takes_several(self) -> bool:
+        """Whether the value of a combo is a list."""
+        # ComfyUI writes both; the second may be an empty object (comfy_api/latest/_io.py).
+        several = self.options.get("multi_select")
+        return bool(self.options.get("multiselect")) or javascript.truthy(several)
 
     @property
     def has_control(self) -> bool:

@@ -101,6 +101,7 @@ class Migration:
         node_id, name, through = proxy
         entry = Entry((node_id, name), node_id, name, through, value)
         if not self._resolves(node_id, name):
+            # As normalizeLegacyProxyWidgetEntry does: the last number that comes off counts.
             while len(entry.name) < MAX_NAME and (match := _PREFIX.fullmatch(entry.name)):
                 entry.through, entry.name = match[1], match[2]
         return entry

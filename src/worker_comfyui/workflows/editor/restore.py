@@ -29,6 +29,7 @@ def restore(node: Node, node_class: NodeClass) -> None:
             dynamic.grow(node, index, fresh.add_input)
         index += 1
     if isinstance(node.stored, dict):
+        # Packs store an object and read it by themselves; the editor would keep the defaults.
         _assign_by_name(node, node.stored)
     else:
         _assign_in_order(node, _without_dummies(node, node_class, node.stored))

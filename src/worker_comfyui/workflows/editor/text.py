@@ -152,7 +152,7 @@ def _draw(text: str, random: Random, node: Node, depth: int) -> str:
     if depth > MAX_BRACES:
         message = f"has braces nested deeper than {MAX_BRACES} levels in a text"
         raise InvalidRequest.of([{**node.where(), "message": message}])
-    text = _without_comments(text)
+    text = _without_comments(text)  # of each alternative anew, as the editor does
     parts: list[str] = []
     index = 0
     while index < len(text):

@@ -183,6 +183,7 @@ def _through(step: _Step, kind: Role) -> _Step | None:
         return _Step(step.scope, step.node, step.slot, is_input=True, type=step.type)
     if kind is Role.SET:
         return _Step(step.scope, step.node, 0, is_input=True, type=step.type)
+    # Of the others a primitive has written its value already, and a note has none.
     found = step.scope.setter(stored_name(step.node)) if kind is Role.GET else None
     return _Step(*found, 0, is_input=True, type=step.type) if found else None
 
