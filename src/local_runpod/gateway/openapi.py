@@ -232,7 +232,7 @@ _OWN: Schema = {
                 "type": "object",
                 "additionalProperties": {"type": "integer"},
             },
-            isDryRun={"type": "boolean"},
+            isDryRun={"description": "Nothing ran: it only asked.", "type": "boolean"},
         ),
     },
     "Problem": _object(

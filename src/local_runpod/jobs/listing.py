@@ -34,7 +34,8 @@ def summary(job: Job, queued_at_ms: int) -> dict[str, Any]:
             if isinstance(output.get(name), str | int | float)
         }
     elif job.status is Status.COMPLETED:
-        entry["isDryRun"] = output.get("status") == "dry_run"
+        # What is stored is asked for, as what would run: nothing of it runs.
+        entry["isDryRun"] = output.get("status") == "dry_run" or "workflows" in output
         lists = {name: output.get(name) for name in LISTS}
         entry["outputs"] = {n: len(items) for n, items in lists.items() if isinstance(items, list)}
     return entry

@@ -1,14 +1,13 @@
 // The page: a workflow comes in, its inputs become a form, a job runs, its results are shown.
 
 import { byId, element, show } from "./dom.js";
-import { Endpoint, isFinal } from "./endpoint.js";
+import { Endpoint } from "./endpoint.js";
 import { acceptDrops, Form } from "./form.js";
-import { clearJob, offerWay, showError, showJob } from "./job.js";
+import { clearJob, offerWay, showError, showJob, wordOf } from "./job.js";
 import { watchQueue } from "./queue.js";
 import { bodyOf, samplesOf } from "./request.js";
+import { watchStored } from "./stored.js";
 import { Workflow } from "./workflow.js";
-
-const DRY_RUN_WAIT_MS = 60000;
 
 let endpoint = new Endpoint();
 let workflow = null;
@@ -18,6 +17,7 @@ let following = null; // ends the following of the job that is shown
 let running = null; // the id of the job that can be cancelled
 
 const form = new Form(byId("inputs"), updateSamples);
+const closeStored = watchStored(() => endpoint, (name) => open(Workflow.stored(name)));
 const refreshQueue = watchQueue(() => endpoint, { open: openJob, cancel: cancelJob });
 
 // The endpoint
@@ -28,6 +28,7 @@ byId("endpoint-form").addEventListener("submit", (event) => {
   endpoint = new Endpoint(isHosted ? byId("endpoint-id").value.trim() : "", byId("endpoint-key").value);
   byId("endpoint-name").textContent = isHosted ? endpoint.id : "This server";
   byId("endpoint-details").open = false;
+  closeStored();
   refreshQueue();
   updateSamples();
   if (workflow) inspect(workflow);
@@ -47,10 +48,6 @@ byId("workflow-file").addEventListener("change", () => {
   byId("workflow-file").value = ""; // the same file may be taken again
 });
 acceptDrops(byId("workflow-drop"), take);
-byId("stored-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  open(Workflow.stored(byId("stored-name").value.trim()));
-});
 byId("example").addEventListener("click", async () => {
   const response = await fetch("page/example.json");
   take(new File([await response.text()], "example.json"));
@@ -88,10 +85,8 @@ async function inspect(looked) {
   try {
     const options = { overrides: true, live: true, dryRun: true };
     const body = bodyOf(looked, { values: new Map(), files: form.files }, options);
-    let job = await endpoint.submit(body, DRY_RUN_WAIT_MS);
-    if (!isFinal(job)) {
-      job = await endpoint.follow(job.id, () => {}, looking.signal);
-    }
+    const tell = (now) => sayOfWorkflow(`Asking the worker what can be set: ${wordOf(now.status).toLowerCase()} …`);
+    const job = await endpoint.ask(body, tell, looking.signal);
     if (job !== null && workflow === looked) describe(job);
   } catch (error) {
     if (workflow === looked) sayOfWorkflow(error.message, looked.api === null);
