@@ -182,6 +182,7 @@ _OWN: Schema = {
     "Progress": {
         "description": "How far a running job is.",
         "type": "object",
+        "required": ["percent", "message"],
         "properties": {
             "percent": {"type": "integer", "minimum": 0, "maximum": 100},
             "node_id": {"type": "string"},
