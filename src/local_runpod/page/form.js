@@ -29,6 +29,12 @@ export class Form {
     this.show([]);
   }
 
+  /** Whether an input is sent with another value than the workflow's, or with a file. */
+  isChanged(input) {
+    const name = nameOf(input);
+    return this.values.has(name) || this.files.has(name);
+  }
+
   /** Makes the form: nodes with prompts, files, seeds and sizes first, the rest folded. */
   show(inputs) {
     this.#fields.clear();
@@ -65,10 +71,7 @@ export class Form {
 
   /** Marks the fields that errors name; gives a function that goes to the first, if there is one. */
   mark(details) {
-    for (const { control, problem } of this.#fields.values()) {
-      control.removeAttribute("aria-invalid");
-      problem.textContent = "";
-    }
+    for (const field of this.#fields.values()) unmark(field);
     const named = details
       .map((detail) => [this.#fields.get(`${detail.node_id}.${detail.input}`), detail])
       .filter(([field]) => field !== undefined);
@@ -133,6 +136,7 @@ export class Form {
   #change(input, json) {
     if (json === undefined || json === write(input.value)) this.values.delete(nameOf(input));
     else this.values.set(nameOf(input), json);
+    unmark(this.#fields.get(nameOf(input)));
     this.#onChange();
   }
 
@@ -237,6 +241,7 @@ export class Form {
       const sentName = others.includes(file.name) ? `${input.node_id}-${file.name}` : file.name;
       this.files.set(name, { name: sentName, data, size: file.size, kind, url });
       tell();
+      unmark(this.#fields.get(name));
       this.#onChange();
     };
     control.addEventListener("change", () => take(control.files[0]));
@@ -250,6 +255,11 @@ export class Form {
     tell();
     return { control, parts: [control, zone] };
   }
+}
+
+function unmark({ control, problem }) {
+  control.removeAttribute("aria-invalid");
+  problem.textContent = "";
 }
 
 /** Lets files be dropped on an element. */

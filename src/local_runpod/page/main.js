@@ -11,12 +11,16 @@ import { Workflow } from "./workflow.js";
 
 let endpoint = new Endpoint();
 let workflow = null;
+let problems = []; // what the worker says of the workflow before it runs
 let understood = false; // the worker has described the workflow: it takes values beside it
 let looking = new AbortController(); // ends the wait for a description
 let following = null; // ends the following of the job that is shown
 let running = null; // the id of the job that can be cancelled
 
-const form = new Form(byId("inputs"), updateSamples);
+const form = new Form(byId("inputs"), () => {
+  showProblems();
+  updateSamples();
+});
 const closeStored = watchStored(() => endpoint, (name) => open(Workflow.stored(name)));
 const refreshQueue = watchQueue(() => endpoint, { open: openJob, cancel: cancelJob });
 
@@ -99,9 +103,9 @@ function describe(job) {
     understood = true;
     workflow.api ??= output.workflow;
     form.show(Array.isArray(output.inputs) ? output.inputs : workflow.plainInputs());
-    const problems = Array.isArray(output.problems) ? output.problems : [];
-    const count = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
-    sayOfWorkflow(problems.length > 0 ? `${count}, before it runs:` : "", problems.length > 0, problems);
+    problems = Array.isArray(output.problems) ? output.problems : [];
+    form.mark(problems);
+    showProblems();
     showModels(output.models);
   } else if (workflow.api) {
     sayOfWorkflow(""); // A worker that knows no dry run: the form is made of the plain values.
@@ -109,6 +113,14 @@ function describe(job) {
     sayOfWorkflow(job.error ?? "The worker does not understand this file.", true, output.details);
   }
   updateSamples();
+}
+
+/** Shows the problems whose inputs have not been changed since. */
+function showProblems() {
+  if (!understood) return;
+  const left = problems.filter((problem) => !form.isChanged(problem));
+  const count = left.length === 1 ? "1 problem" : `${left.length} problems`;
+  sayOfWorkflow(left.length > 0 ? `${count}, before it runs:` : "", left.length > 0, left);
 }
 
 function showModels(models) {
