@@ -43,6 +43,12 @@ def test_a_finished_job_tells_how_many_outputs_there_are(job: Job) -> None:
     assert "output" not in entry
 
 
+def test_a_film_that_stands_in_two_lists_is_counted_once(job: Job) -> None:
+    film = {"filename": "a.mp4", "media_type": "video/mp4"}
+    job.finish({"images": [film], "videos": [{**film, "same_as": "images[0]"}]}, None, 5.0)
+    assert summary(job, 7)["outputs"] == {"videos": 1}
+
+
 @pytest.mark.parametrize(
     "output", [{"status": "dry_run", "inputs": []}, {"workflows": {"action": "list", "names": []}}]
 )

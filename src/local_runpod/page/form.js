@@ -73,18 +73,23 @@ export class Form {
   mark(details) {
     for (const field of this.#fields.values()) unmark(field);
     const named = details
-      .map((detail) => [this.#fields.get(`${detail.node_id}.${detail.input}`), detail])
+      .map((detail) => [this.#fields.get(nameOf(detail)), detail])
       .filter(([field]) => field !== undefined);
     for (const [{ control, problem }, detail] of named) {
       control.setAttribute("aria-invalid", "true");
       problem.textContent = detail.message;
     }
-    if (named.length === 0) return null;
+    return named.length > 0 ? this.wayTo(named[0][1]) : null;
+  }
+
+  /** Gives a function that goes to an input's field; null where there is none. */
+  wayTo(input) {
+    const field = this.#fields.get(nameOf(input));
+    if (field === undefined) return null;
     return () => {
-      const { control } = named[0][0];
-      const folded = control.closest("details");
+      const folded = field.control.closest("details");
       if (folded) folded.open = true;
-      control.focus();
+      field.control.focus();
     };
   }
 
@@ -211,11 +216,11 @@ export class Form {
       parts: [
         element(
           "div",
-          { class: "row" },
+          { class: "row seed" },
           control,
           element("button", { type: "button", class: "small", onclick: redraw }, "New"),
+          element("label", { class: "check", htmlFor: each.id }, each, "new for each run"),
         ),
-        element("label", { class: "check", htmlFor: each.id }, each, "new for each run"),
       ],
     };
   }
@@ -228,7 +233,7 @@ export class Form {
     const preview = element("img", { alt: "", hidden: true });
     const tell = () => {
       const file = this.files.get(name);
-      label.textContent = file ? `${file.name} (${sizeOf(file.size)})` : `${input.value ?? "no file"}`;
+      label.textContent = file ? `${file.name} (${sizeOf(file.size)})` : `${input.value || "no file"}`;
       preview.hidden = !file?.url;
       if (file?.url) preview.src = file.url;
     };

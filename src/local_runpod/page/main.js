@@ -15,7 +15,7 @@ let problems = []; // what the worker says of the workflow before it runs
 let understood = false; // the worker has described the workflow: it takes values beside it
 let looking = new AbortController(); // ends the wait for a description
 let following = null; // ends the following of the job that is shown
-let running = null; // the id of the job that can be cancelled
+let running = null; // the id of the job that is shown, while it is not over
 
 const form = new Form(byId("inputs"), () => {
   showProblems();
@@ -134,11 +134,15 @@ function sayOfWorkflow(text, isProblem = false, details = []) {
   const line = byId("workflow-state");
   line.textContent = text;
   line.classList.toggle("problem", isProblem);
-  const items = (Array.isArray(details) ? details : []).map((detail) => {
-    const where = detail.node_id ? `Node ${detail.node_id}${detail.input ? `, ${detail.input}` : ""}: ` : "";
-    return element("li", {}, where, String(detail.message ?? detail));
-  });
-  byId("workflow-problems").replaceChildren(...items);
+  byId("workflow-problems").replaceChildren(...(Array.isArray(details) ? details : []).map(problemOf));
+}
+
+/** One problem, with the way to its input where the form has it. */
+function problemOf(detail) {
+  const where = detail.node_id ? `Node ${detail.node_id}${detail.input ? `, ${detail.input}` : ""}` : "";
+  const goTo = form.wayTo(detail);
+  const place = goTo ? element("button", { type: "button", class: "link", onclick: goTo }, where) : where;
+  return element("li", {}, place, where ? ": " : "", String(detail.message ?? detail));
 }
 
 // The job
@@ -148,14 +152,16 @@ byId("run-form").addEventListener("submit", async (event) => {
   if (!byId("run-form").reportValidity()) return;
   form.drawSeeds();
   updateSamples();
+  following?.abort();
   clearJob();
   showJob({ status: "IN_QUEUE" });
-  setRunning("…");
+  const byButton = document.activeElement === byId("run");
+  byId("run").disabled = true; // one at a time from here; the list of jobs has the others
   byId("job-card").scrollIntoView({ block: "nearest" });
   try {
     const job = await endpoint.submit(body());
     refreshQueue();
-    await follow(job.id);
+    await follow(job.id, byButton);
   } catch (error) {
     setRunning(null);
     showJob({ status: "FAILED", error: error.message });
@@ -168,10 +174,12 @@ function body() {
   return bodyOf(workflow, form, { overrides: understood, live: understood });
 }
 
-async function follow(id) {
+/** Shows a job until it is over; the keyboard's focus goes to its Cancel, where that is wished. */
+async function follow(id, takesFocus = false) {
   following?.abort();
   following = new AbortController();
   setRunning(id);
+  if (takesFocus) byId("cancel").focus({ preventScroll: true });
   const job = await endpoint.follow(id, showJob, following.signal);
   if (job === null) return; // another one is followed
   setRunning(null);
@@ -181,13 +189,16 @@ async function follow(id) {
 }
 
 function setRunning(id) {
+  const hadFocus = document.activeElement === byId("cancel");
   running = id;
-  byId("cancel").disabled = id === null || id === "…";
-  byId("run").disabled = id !== null;
+  show(byId("cancel"), id !== null);
+  if (id === null) byId("run").disabled = false;
+  if (id === null && hadFocus) byId("job-title").focus({ preventScroll: true }); // what it made follows
 }
 
 async function openJob(id) {
   clearJob();
+  byId("run").disabled = false; // it may be anybody's
   byId("job-card").scrollIntoView({ block: "start" });
   byId("job-title").focus();
   try {

@@ -114,7 +114,7 @@ def test_every_kind_of_result_is_shown(watched: Watched) -> None:
         page.get_by_role("link", name="page.html").click()
     assert started.value.suggested_filename == "page.html"  # saved, never opened
     assert Path(started.value.path()).read_bytes() == b"<script>alert(1)</script>"
-    expect(page.locator("#job-facts")).to_contain_text("execution")
+    expect(page.locator("#job-facts")).to_contain_text("in ComfyUI")
     page.get_by_text("The job as JSON").click()
     expect(page.locator("#job-json-text")).to_contain_text('"status": "COMPLETED"')
     expect(page.locator("#jobs")).to_contain_text("1 video, 1 audio, 1 file, 1 text")
