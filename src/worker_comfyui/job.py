@@ -159,6 +159,7 @@ class Job:
         overrides: Inputs to set, as sent.
         models: Where models can be had, as sent.
         model_job: What to do with the models that the worker keeps, as sent; there is no workflow.
+        lists_workflows: Only say which workflows are stored; there is none that runs.
         dry_run: Only say what would run.
         warnings: What is odd about the request, sentences for `errors`.
     """
@@ -175,5 +176,6 @@ class Job:
     overrides: Any = None
     models: Any = None
     model_job: dict[str, Any] | None = None
+    lists_workflows: bool = False
     dry_run: bool = False
     warnings: tuple[str, ...] = ()
