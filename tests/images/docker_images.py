@@ -270,7 +270,7 @@ def test_no_image_has_keys_of_a_host(base: str) -> None:
 
 
 def test_what_derived_dockerfiles_call_is_there(base: str) -> None:
-    programs = "comfy comfy-node-install restore-snapshot curl ffmpeg g++ git wget"
+    programs = "comfy comfy-node-install restore-snapshot curl ffmpeg ffprobe g++ git uv wget"
     docker("run", "--rm", "--entrypoint", "bash", base, "-c", f"type {programs} /start.sh")
 
 
