@@ -209,9 +209,11 @@ class ComfyClient:
                         size += file.write(chunk)
                 except requests.RequestException as error:
                     raise ComfyUnavailable(f"{filename} came only in part: {error}") from error
-        expected = response.headers.get("Content-Length")
-        if expected is not None and int(expected) != size:
-            raise ComfyUnavailable(f"{filename} came only in part: {size} of {expected} bytes")
+        expected = response.headers.get("Content-Length", str(size))
+        if expected != str(size):
+            raise ComfyUnavailable(
+                f"{filename} came only in part: {size} of {expected[:30]} bytes"
+            )
         return size
 
     def _json(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
