@@ -211,9 +211,7 @@ class ComfyClient:
                     raise ComfyUnavailable(f"{filename} came only in part: {error}") from error
         expected = response.headers.get("Content-Length", str(size))
         if expected != str(size):
-            raise ComfyUnavailable(
-                f"{filename} came only in part: {size} of {expected[:30]} bytes"
-            )
+            raise ComfyUnavailable(f"{filename} came only in part: {size} of {expected[:30]} bytes")
         return size
 
     def _json(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
