@@ -18,11 +18,9 @@ from local_runpod.client.submitting import INTERRUPTED
 from local_runpod.commands import keys
 from local_runpod.commands.project import TEST_INPUT
 from local_runpod.commands.run import run
-from local_runpod.commands.serve import serve
+from local_runpod.commands.serve import USAGE_ERROR, serve
 from local_runpod.commands.submit import DEFAULT_ENDPOINT, submit
 from local_runpod.server import StartError
-
-USAGE_ERROR = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -66,9 +66,7 @@ def application(operations: Mapping[str, Operation], around: Middleware) -> web.
             return await around(request, address, operation.handler)
         except ProblemError as problem:
             return problem.response()
-        except asyncio.CancelledError:  # the client is gone
-            raise
-        except ConnectionError:
+        except (asyncio.CancelledError, ConnectionError):  # the client is gone
             raise
         except Exception:
             log.exception("%s %s", request.method, request.path)

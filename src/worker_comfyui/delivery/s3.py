@@ -105,8 +105,7 @@ class S3:
             self._client = _client(location, keys)
         except BotoCoreError as error:
             raise ValueError(f"is not taken by boto3: {error}") from None
-        events = self._client.meta.events
-        events.register("before-send.s3", self._send)
+        self._client.meta.events.register("before-send.s3", self._send)
 
     def presigned_url(self, key: str, expires_s: int) -> str:
         """Make a URL under which anybody can download the file for some time."""

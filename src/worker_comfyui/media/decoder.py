@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import sys
 from dataclasses import asdict
@@ -123,10 +124,6 @@ def _little(data: bytes) -> int:
 
 def _bound(more_bytes: int) -> None:
     """Let this process have so much memory more than now, and a bounded time of the processor."""
-    try:
-        import resource  # noqa: PLC0415 - not on every system
-    except ImportError:
-        return
     pages = Path("/proc/self/statm")
     if pages.exists():  # elsewhere the limit is not kept
         size = int(pages.read_text().split()[0]) * resource.getpagesize()

@@ -91,7 +91,7 @@ class Taker:
     async def _poll(self, count: int) -> list[Taken]:
         self._answered = False
         give_up_at = time.monotonic() + POLL_S
-        poll = asyncio.create_task(_ask(self._session, count))
+        poll: asyncio.Task[list[Taken]] = asyncio.create_task(sdk.take(self._session, count))
         try:
             while not poll.done() and self._wanted() and time.monotonic() < give_up_at:
                 await asyncio.wait({poll}, timeout=LOOK_S)
@@ -111,10 +111,6 @@ class Taker:
         end = time.monotonic() + seconds
         while self._wanted() and time.monotonic() < end:  # noqa: ASYNC110  # a signal ends it
             await asyncio.sleep(min(LOOK_S, seconds))
-
-
-async def _ask(session: ClientSession, count: int) -> list[Taken]:
-    return await sdk.take(session, count)
 
 
 class JobTakeAnswer(ClientResponse):

@@ -14,7 +14,6 @@ from typing import Any
 
 from worker_comfyui.comfyui.client import ComfyClient
 from worker_comfyui.comfyui.lookup import lookup
-from worker_comfyui.comfyui.process.supervisor import Incarnation
 from worker_comfyui.errors import Detail, InvalidRequest
 from worker_comfyui.job import Job
 from worker_comfyui.models import catalogue
@@ -128,8 +127,7 @@ def _resolved(context: JobContext, *, lenient: bool) -> Resolved:
     sent = job.workflow if job.source is None else job.source
 
     def object_info() -> Mapping[str, Any]:
-        incarnation: Incarnation = ready(context.shared.supervisor, context.stop)
-        return context.shared.object_info.of(incarnation)
+        return context.shared.object_info.of(ready(context.shared.supervisor, context.stop))
 
     return resolve(sent, object_info, options)
 
