@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 for success, 1 for a failed job or start, 2 for a request that cannot be
         sent, 130 after Ctrl-C.
     """
-    if arguments is None:
+    if arguments is None:  # started as a program: a test's own arguments stay where they are
         keys.hide(os.environ)
     _write_any_text()
     options = _parser().parse_args(arguments)

@@ -72,7 +72,7 @@ def application(operations: Mapping[str, Operation], around: Middleware) -> web.
             log.exception("%s %s", request.method, request.path)
             return ProblemError(500, "internal server error").response()
 
-    app = web.Application(client_max_size=0)
+    app = web.Application(client_max_size=0)  # no limit: `read_body` has its own
     app.router.add_route("*", "/{path:.*}", handle)
     return app
 

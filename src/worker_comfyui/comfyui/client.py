@@ -85,6 +85,7 @@ class ComfyClient:
         body, content_type = encode_multipart_formdata(
             {
                 "image": (filename, path.read_bytes(), "application/octet-stream"),
+                # Else it is stored under another name where one is there (server.py, image_upload).
                 "overwrite": "true",
                 "subfolder": subfolder,
                 "type": "input",

@@ -78,7 +78,7 @@ class _Collector:
 
     def _cover(self, node_id: str, item: dict[str, Any]) -> None:
         """Take the picture that VideoHelperSuite saves beside a video, to carry its workflow."""
-        named = {**item, "filename": item["workflow"], "format": None}
+        named = {**item, "filename": item["workflow"], "format": None}  # that is the video's
         with suppress(ValueError):
             cover = _artifact(node_id, "images", named)
             self.temporary.setdefault(cover.name, cover)

@@ -132,7 +132,7 @@ class _Upload:
                     host = urlsplit(self.url).netloc.rpartition("@")[2]
                     return f"{self.file.name} was not taken by {cut(host)}: it {failed}"
             else:
-                self.file.url = self.url.partition("?")[0]
+                self.file.url = self.url.partition("?")[0]  # the rest is the signature
                 self.file.uploaded = True
                 return None
             stop.wait(pause)

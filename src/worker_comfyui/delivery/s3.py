@@ -200,7 +200,7 @@ def _client(location: Location, keys: tuple[Secret, Secret]) -> S3Client:
                 "addressing_style": location.addressing_style,
                 "payload_signing_enabled": True,  # so the service checks every byte
             },
-            retries={"total_max_attempts": 1, "mode": "standard"},
+            retries={"total_max_attempts": 1, "mode": "standard"},  # `put` repeats
             # R2, GCS and older MinIO refuse the checksum trailer that is boto3's default.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",

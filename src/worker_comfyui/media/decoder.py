@@ -51,6 +51,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         canvas = _webp_canvas(path)
         if canvas and canvas.pixels > request["max_pixels"]:
             return _described(canvas)  # its reader would allocate that before it can be asked
+        # A WebP's two canvases have four bytes a pixel each.
         _bound(OPENING_BYTES + 3 * path.stat().st_size + 8 * (canvas.pixels if canvas else 0))
         match request["do"]:
             case "describe":

@@ -241,6 +241,7 @@ def _encoded(image: Image.Image, wanted: str, options: OutputOptions) -> tuple[b
         )
     elif exif_data:
         settings["exif"] = exif_data
+    # Pillow's writers fall back on `info`, for the colour profile and a JPEG's comment.
     transparency = pixels.info.get("transparency")
     pixels.info = {} if transparency is None else {"transparency": transparency}
     stream = BytesIO()
@@ -255,6 +256,7 @@ def _pixels(image: Image.Image, wanted: str) -> Image.Image:
     if image.mode.startswith("I"):
         if wanted == "PNG":
             return image if image.mode == "I;16" else image.convert("I;16")
+        # By hand: Pillow's own conversion cuts 16 bits off at 255.
         image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
     if wanted == "PNG" and image.mode in {"1", "L", "LA", "P", "RGB", "RGBA"}:
         return image

@@ -73,6 +73,7 @@ def _what_happened(
         return error
     with ComfyClient(incarnation.address, timeout_s=PING_TIMEOUT_S) as client:
         while True:
+            # Asked first: where the port is given, the next ComfyUI answers at the same address.
             answers = client.is_ready()
             if ended := supervisor.failure(incarnation):
                 return ComfyCrashed(ended.reason)

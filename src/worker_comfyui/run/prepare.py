@@ -98,6 +98,7 @@ def dry_run(context: JobContext) -> dict[str, Any]:
         locate = lookup(client, workflow, sent, shared.settings).locate
         problems = check.problems(workflow, info, sent=sent, locate=locate, told=resolved.problems)
     looked = shared.models.look(workflow, info, _entries(job, resolved))
+    # ComfyUI does not list them yet, which is no problem of the workflow.
     available = {model["name"] for model in looked if model["status"] == "would be fetched"}
     result: dict[str, Any] = {
         "status": "dry_run",
@@ -156,6 +157,7 @@ def _with_graph(job: Job, resolved: Resolved) -> dict[str, Any]:
     """Hand the editor's file on: ComfyUI embeds it in results, and some nodes read it."""
     if resolved.graph is None:
         return job.extra_data
+    # What the caller sends there by itself goes before it.
     pnginfo = {"workflow": resolved.graph, **job.extra_data.get("extra_pnginfo", {})}
     return {**job.extra_data, "extra_pnginfo": pnginfo}
 
