@@ -51,6 +51,7 @@ def _link(value: list[Any], workflow: Workflow) -> list[Any]:
     node_id, number = value
     if isinstance(node_id, int) and not isinstance(node_id, bool):
         node_id = str(node_id)
+    # Few digits: Python refuses to read thousands of them, and no node has so many outputs.
     if isinstance(number, str) and number.isascii() and number.isdecimal() and len(number) < 5:
         number = int(number)
     is_number = isinstance(number, int) and not isinstance(number, bool)

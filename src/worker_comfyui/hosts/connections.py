@@ -71,7 +71,7 @@ def _connected(address: str, port: int, timeout: float | None) -> socket.socket:
     )
     sock = PatientSocket(family, kind, protocol)
     try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as urllib3 does
         sock.setblocking(False)
         sock.connect_ex(place)
         poll = select.poll()
@@ -188,7 +188,7 @@ def reason(error: BaseException) -> str:
     for kind, words in _REASONS:
         if isinstance(error, kind):
             return words.format(_innermost(error))
-    if "IncompleteRead" in str(error):
+    if "IncompleteRead" in str(error):  # urllib3 tells it in the text of a ProtocolError alone
         return "ended early: not all of it came"
     return f"closed the connection: {_innermost(error)}"
 
