@@ -51,6 +51,7 @@ def _link(value: list[Any], workflow: Workflow) -> list[Any]:
     node_id, number = value
     if isinstance(node_id, int) and not isinstance(node_id, bool):
         node_id = str(node_id)
+    # Few digits: Python refuses to read thousands of them, and no node has so many outputs.
     if isinstance(number, str) and number.isascii() and number.isdecimal() and len(number) < 5:
         number = int(number)
     is_number = isinstance(number, int) and not isinstance(number, bool)
@@ -174,6 +175,7 @@ class Job:
         overrides: Inputs to set, as sent.
         models: Where models can be had, as sent.
         model_job: What to do with the models that the worker keeps, as sent; there is no workflow.
+        lists_workflows: Only say which workflows are stored; there is none that runs.
         dry_run: Only say what would run.
         warnings: What is odd about the request, sentences for `errors`.
     """
@@ -190,5 +192,6 @@ class Job:
     overrides: Any = None
     models: Any = None
     model_job: dict[str, Any] | None = None
+    lists_workflows: bool = False
     dry_run: bool = False
     warnings: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ Routes and their answers: ComfyUI 0.3.64 server.py, and later versions where the
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -85,6 +85,7 @@ class ComfyClient:
         body, content_type = encode_multipart_formdata(
             {
                 "image": (filename, path.read_bytes(), "application/octet-stream"),
+                # Else it is stored under another name where one is there (server.py, image_upload).
                 "overwrite": "true",
                 "subfolder": subfolder,
                 "type": "input",
@@ -187,10 +188,6 @@ class ComfyClient:
         if not isinstance(answer, list):
             raise BadAnswer(f"ComfyUI answered GET {path} with {status} and no list")
         return [name for name in answer if isinstance(name, str)]
-
-    def node_classes(self) -> Iterable[str]:
-        """Return the names of all node classes. Slow: ComfyUI lists all model folders for it."""
-        return list(self._json("GET", "/object_info"))
 
     def download(self, *, filename: str, subfolder: str, folder_type: str, to: Path) -> int:
         """Write a file of ComfyUI's to `to`; return its size in bytes.

@@ -60,6 +60,7 @@ class Tracker:
         node = self._workflow.get(self._current or "")
         if self._current is None or node is None:
             return None
+        # 100 is for COMPLETED: the files are delivered after this.
         percent = min(99, int(100 * sum(self._done.values()) / len(self._workflow)))
         # A node may begin its progress anew, as samplers with several passes do.
         self._percent = max(self._percent, percent)

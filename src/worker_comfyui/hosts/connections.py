@@ -29,6 +29,7 @@ from urllib3.exceptions import (
     SSLError,
 )
 
+from worker_comfyui.hosts import sockets
 from worker_comfyui.hosts.public import resolve
 from worker_comfyui.hosts.sockets import (
     TICK_S,
@@ -70,7 +71,7 @@ def _connected(address: str, port: int, timeout: float | None) -> socket.socket:
     )
     sock = PatientSocket(family, kind, protocol)
     try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as urllib3 does
         sock.setblocking(False)
         sock.connect_ex(place)
         poll = select.poll()
@@ -97,7 +98,16 @@ def tls() -> ssl.SSLContext:
 
 
 class _Answer(http.client.HTTPResponse):
-    """Refuses a chunk of a negative size, which would be read as "all that comes"."""
+    """Refuses what announces more than may come, and a chunk of a negative size.
+
+    The memory for an answer of an announced size is taken before it comes, and a negative size
+    would be read as "all that comes".
+    """
+
+    def begin(self) -> None:
+        super().begin()
+        if self.length is not None:
+            sockets.expect(self.length)
 
     def _safe_read(self, amt: int) -> bytes:
         if amt < 0:
@@ -178,7 +188,7 @@ def reason(error: BaseException) -> str:
     for kind, words in _REASONS:
         if isinstance(error, kind):
             return words.format(_innermost(error))
-    if "IncompleteRead" in str(error):
+    if "IncompleteRead" in str(error):  # urllib3 tells it in the text of a ProtocolError alone
         return "ended early: not all of it came"
     return f"closed the connection: {_innermost(error)}"
 

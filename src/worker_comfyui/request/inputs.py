@@ -40,11 +40,6 @@ LOAD_IMAGE_TYPES = frozenset(
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30})://")
 
 
-def prepare() -> None:
-    """Get ready for the first image while nobody waits for it."""
-    decoding.prepare()
-
-
 def fetch(
     files: Sequence[InputFile], folder: Path, settings: Settings, stop: Stop
 ) -> list[FetchedInput]:
@@ -134,7 +129,7 @@ def _fetch(
         if file.group == "images" and _is_for_load_image(file.name, path):
             warning = _check_image(path, settings, stop)
     except JobError as error:
-        stop.check()
+        stop.check()  # where the job is to stop, that is the reason
         raise type(error).at(f"{file.place}.{file.field}", error.message) from error
     if warning:
         warning = f"{file.place}.{file.field} ({cut(file.name)}): {warning}"

@@ -20,6 +20,7 @@ from worker_comfyui.wording import cut
 from worker_comfyui.workflows.api_format import EXPORT, is_api_format
 from worker_comfyui.workflows.editor.reading import is_editor_format
 from worker_comfyui.workflows.embedded import reading as embedded
+from worker_comfyui.workflows.embedded.texts import MAX_TEXT_BYTES
 
 MAX_LAYERS = 8
 """Wrappings around a workflow, such as a text in a request in a text."""
@@ -209,6 +210,9 @@ def _json(text: str | bytes, path: str) -> Any:
 def _from_file(layer: _Layer, data: bytes) -> _Layer:
     """Take the workflow out of a file; what ran (`prompt`) is preferred to what was drawn."""
     if _is_json(data):
+        if len(data) > MAX_TEXT_BYTES:
+            megabytes = f"{len(data) / 1e6:.0f} MB of JSON, more than a workflow needs"
+            raise InvalidRequest.at(layer.path, f"is a file with {megabytes}")
         return replace(layer, value=_json(data, layer.path))
     found = embedded.read(data, layer.path)
     if found.prompt is not None and is_api_format(found.prompt):

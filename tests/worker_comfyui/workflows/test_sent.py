@@ -162,6 +162,12 @@ def test_anything_else_is_refused(value: Any, says: str) -> None:
     assert says in refusal(value)
 
 
+def test_a_file_with_far_more_json_than_a_workflow_has_is_not_read() -> None:
+    data = b"{" + b'"a":[],' * 6_000_000
+    says = refusal("https://example.com/a.json", load=lambda *_: data)
+    assert "is a file with 42 MB of JSON, more than a workflow needs" in says
+
+
 def test_wrappings_without_end_are_refused() -> None:
     value: Any = API
     for _ in range(20):

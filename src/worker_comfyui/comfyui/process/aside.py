@@ -64,6 +64,7 @@ def bring_back(folder: Path) -> None:
 
 
 def _bring_all_back(folder: Path, aside: Path) -> None:
+    # From the top: a folder whose place is free comes back as a whole.
     for path in sorted(aside.rglob("*"), key=lambda path: len(path.parts)):
         place = folder / path.relative_to(aside)
         if place.is_dir() and path.is_dir() and not path.is_symlink():
