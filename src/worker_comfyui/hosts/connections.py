@@ -29,6 +29,7 @@ from urllib3.exceptions import (
     SSLError,
 )
 
+from worker_comfyui.hosts import sockets
 from worker_comfyui.hosts.public import resolve
 from worker_comfyui.hosts.sockets import (
     TICK_S,
@@ -97,7 +98,16 @@ def tls() -> ssl.SSLContext:
 
 
 class _Answer(http.client.HTTPResponse):
-    """Refuses a chunk of a negative size, which would be read as "all that comes"."""
+    """Refuses what announces more than may come, and a chunk of a negative size.
+
+    The memory for an answer of an announced size is taken before it comes, and a negative size
+    would be read as "all that comes".
+    """
+
+    def begin(self) -> None:
+        super().begin()
+        if self.length is not None:
+            sockets.expect(self.length)
 
     def _safe_read(self, amt: int) -> bytes:
         if amt < 0:

@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ class _Bounds:
 
     def __init__(self, stop: Stop, max_received: float) -> None:
         self.stop = stop
+        self.max_received = max_received
         self._left = max_received
 
     def count(self, received: int) -> None:
@@ -60,6 +62,17 @@ def stop_in_use() -> Stop | None:
     """Return the stop that bounds this thread's connections; None: nothing does."""
     bounds = _bounds.get()
     return bounds.stop if bounds else None
+
+
+def expect(size: int) -> None:
+    """Refuse an answer before anything of it comes, whose head announces so many bytes.
+
+    Raises:
+        TooMuch: it is more than may come, or than any machine could hold.
+    """
+    bounds = _bounds.get()
+    if size > (min(bounds.max_received, sys.maxsize) if bounds else sys.maxsize):
+        raise TooMuch
 
 
 class PatientSocket(socket.socket):

@@ -81,7 +81,7 @@ def _pieces(text: str) -> Iterator[str]:
     start = 0
     while start < len(text):
         end = start + PIECE
-        if "%" in text[end - 2 : end]:
-            end += 2
+        if (percent := text.rfind("%", end - 2, end)) >= 0:
+            end = percent + 3
         yield text[start:end]
         start = end

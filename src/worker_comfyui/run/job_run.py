@@ -24,6 +24,7 @@ from worker_comfyui.run.crash import run_again_after_a_crash
 from worker_comfyui.run.made import made
 from worker_comfyui.run.prepare import Prepared, dry_run, prepare
 from worker_comfyui.run.stale_cache import run_again_where_files_are_gone
+from worker_comfyui.workflows.stored import StoredWorkflows
 
 
 def run_job(context: JobContext, limit_bytes: int | None) -> dict[str, Any]:
@@ -44,6 +45,9 @@ def run_job(context: JobContext, limit_bytes: int | None) -> dict[str, Any]:
         answer = context.shared.models.run_job(job.model_job, stop.check, context.say)
         return {**answer, "timings": stop.timings}
     stop.phase("inputs")
+    if job.lists_workflows:
+        stored = StoredWorkflows(settings.workflow_folders())
+        return {**stored.listing(), "timings": stop.timings}
     if job.dry_run:
         return {**dry_run(context), **_about(context)}
     bucket = _bucket(context) if limit_bytes is not None else None
