@@ -83,7 +83,7 @@ def test_flags_of_a_headless_worker_are_taken_and_others_end_the_start(
     flags: list[str], status: int, tmp_path: Path
 ) -> None:
     command = [sys.executable, LOCAL_COMFYUI / "main.py", "--base-directory", tmp_path, *flags]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
 
     assert result.returncode == status, result.stderr
 
