@@ -84,8 +84,7 @@ def sound(saver: str, **inputs: str) -> Prompt:
 def test_sound_is_saved_in_each_format_with_its_prompt(
     server: ComfyUI, saver: str, inputs: dict[str, str] | None, codec: str
 ) -> None:
-    is_saved = inputs is not None
-    prompt = sound(saver, **({"filename_prefix": "audio/x", **inputs} if is_saved else {}))
+    prompt = sound(saver, **({} if inputs is None else {"filename_prefix": "audio/x", **inputs}))
     entry = server.run(prompt)
     content = saved(server, entry, "2")
 
@@ -93,7 +92,7 @@ def test_sound_is_saved_in_each_format_with_its_prompt(
     assert name in (codec, f"lib{codec}")
     assert seconds == pytest.approx(0.5, abs=0.1)
     assert json.loads(metadata(content)["prompt"]) == prompt
-    assert entry["outputs"]["2"]["audio"][0]["type"] == ("output" if is_saved else "temp")
+    assert entry["outputs"]["2"]["audio"][0]["type"] == ("temp" if inputs is None else "output")
 
 
 def test_flac_holds_the_very_samples(server: ComfyUI) -> None:

@@ -82,7 +82,8 @@ def test_a_busy_port_ends_the_start(tmp_path: Path) -> None:
 def test_flags_of_a_headless_worker_are_taken_and_others_end_the_start(
     flags: list[str], status: int, tmp_path: Path
 ) -> None:
-    command = [sys.executable, LOCAL_COMFYUI / "main.py", "--base-directory", tmp_path, *flags]
+    main = str(LOCAL_COMFYUI / "main.py")
+    command = [sys.executable, main, "--base-directory", str(tmp_path), *flags]
     result = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
 
     assert result.returncode == status, result.stderr
