@@ -87,6 +87,8 @@ def test_a_workflow_is_dropped_run_watched_cancelled_and_fails(
     expect(page.get_by_role("alert")).to_contain_text("EXECUTION_FAILED: node 2:11 (PagePainter)")
     expect(page.get_by_role("alert")).to_contain_text("the paint is dry")
     looks.at("7-failed")
+    page.get_by_role("button", name="Go to the node").click()
+    expect(prompt(page)).to_be_focused()
 
     prompt(page).fill('it\'s a $HOME `x` \\ "test"')
     line = copied(page)
