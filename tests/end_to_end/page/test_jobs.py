@@ -49,7 +49,7 @@ def test_jobs_of_the_server_can_be_shown_and_cancelled(
     page: Page, platform: RunningPlatform
 ) -> None:
     slow = {"1": node("TestSleepOutput", seconds=60)}
-    job_id = platform.run({"workflow": slow}, s3Config={"accessSecret": "s3cret"})
+    job_id = platform.run({"workflow": slow, "comfy_org_api_key": "s3cret-key"})
     row = page.locator("#jobs tr").first
     expect(row).to_contain_text("Running")
     row.get_by_role("button", name="Show").click()
@@ -57,7 +57,7 @@ def test_jobs_of_the_server_can_be_shown_and_cancelled(
     row.get_by_role("button", name="Cancel").click()
     expect(row).to_contain_text("Cancelled")
     expect(state(page)).to_have_text("Cancelled")
-    assert "s3cret" not in platform.get("/jobs").text
+    assert "s3cret-key" not in platform.get("/jobs").text
 
 
 def test_what_only_asks_is_not_among_the_jobs(page: Page, platform: RunningPlatform) -> None:
