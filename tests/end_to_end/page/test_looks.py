@@ -34,7 +34,7 @@ def test_everything_can_be_done_with_the_keyboard(page: Page, tmp_path: Path) ->
     page.keyboard.press("Tab")
     expect(page.locator("#workflow-file")).to_be_focused()
     with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
+        page.keyboard.press("Space")
     chooser.value.set_files(tmp_path / "sea.json")
     expect(page.locator("#workflow-state")).to_be_empty()
 
