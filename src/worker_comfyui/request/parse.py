@@ -33,7 +33,7 @@ NOT_OF_THE_API_FORMAT = ("nodes", "prompt", "workflow", "input", "output")
 """Names that a workflow's own nodes do not have: the editor's format, or a wrapping around one."""
 OF_THE_WORKER = ("api_key_comfy_org", "auth_token_comfy_org", "client_id", "create_time")
 """What stands in ComfyUI's `extra_data` and is the worker's to say."""
-MAX_TIMEOUT_S = 7 * 24 * 3600
+MAX_TIMEOUT_S = 7 * 24 * 3600  # as the platform's `policy.executionTimeout`
 MAX_UNKNOWN = 50
 
 _EXPORT = InvalidWorkflow.hint

@@ -53,6 +53,7 @@ def run_job(context: JobContext, limit_bytes: int | None) -> dict[str, Any]:
     bucket = _bucket(context) if limit_bytes is not None else None
     with ExitStack() as done:
         scratch = _scratch(context, done)
+        # All that needs no GPU is done before the turn: it is another job's meanwhile.
         files = inputs.fetch(job.files, scratch / "inputs", settings, stop)
         prepared = prepare(context, done)
         context = replace(context, job=prepared.job)
@@ -84,9 +85,7 @@ def _scratch(context: JobContext, done: ExitStack) -> Path:
     folder = tempfile.TemporaryDirectory(
         prefix="job-", dir=context.shared.supervisor.scratch, ignore_cleanup_errors=True
     )
-    scratch = Path(done.enter_context(folder))
-    (scratch / "inputs").mkdir()
-    return scratch
+    return Path(done.enter_context(folder))
 
 
 def _bucket(context: JobContext) -> Bucket | None:
@@ -116,6 +115,8 @@ def _execute(
 
     def once(incarnation: Incarnation) -> Made:
         ends.close()  # what a run before left, whose ComfyUI was lost
+        # What is put on last ends first: the prompt, the files, then the hold on ComfyUI, which
+        # may be started again from there on.
         ends.enter_context(shared.supervisor.in_use(incarnation))
         link = shared.links.to(incarnation)
         workspace: Workspace
