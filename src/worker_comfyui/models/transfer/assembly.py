@@ -105,6 +105,7 @@ class Assembly:
     def _next(self, index: int, spare: bytearray) -> memoryview:
         with self._changed:
             self._at = index
+            # The hash has read the last one only when it asks for the next.
             if self._in_hand is not None:
                 self._free.append(self._in_hand)
                 self._in_hand = None
