@@ -17,6 +17,7 @@ import requests
 
 from worker_comfyui.errors import ComfyUnavailable
 from worker_comfyui.hosts import connections
+from worker_comfyui.hosts.sockets import TooMuch
 
 CHUNK_BYTES = 1 << 20
 MAX_ANSWER_BYTES = 64 << 20
@@ -251,7 +252,7 @@ class ComfyClient:
             return self._session.request(
                 method, url, timeout=timeout, allow_redirects=False, **arguments
             )
-        except (requests.RequestException, ValueError) as error:  # ValueError: a bad redirect
+        except (requests.RequestException, TooMuch, ValueError) as error:  # the last: a redirect
             reason = _innermost(error)
             raise ComfyUnavailable(f"ComfyUI did not answer {method} {path}: {reason}") from error
 
