@@ -63,7 +63,7 @@ def _start() -> tuple[dict[str, Any], str]:
             *(sys.executable, "-u", f"{comfyui}/main.py", "--cpu", "--port", str(port)),
             *("--database-url", "sqlite:///:memory:", *flags),
         ]
-        with subprocess.Popen(
+        with subprocess.Popen(  # nosec B603  # ComfyUI itself
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         ) as process:
             lines: list[str] = []
@@ -92,7 +92,8 @@ def _classes(port: int, process: subprocess.Popen[str]) -> dict[str, Any]:
         if time.monotonic() > deadline:
             raise NodeError(f"ComfyUI did not start within {START_TIMEOUT_S} s; see above")
         try:
-            with urlopen(f"http://127.0.0.1:{port}/object_info") as response:
+            address = f"http://127.0.0.1:{port}/object_info"
+            with urlopen(address, timeout=START_TIMEOUT_S) as response:  # nosec B310  # of this machine
                 found: dict[str, Any] = json.load(response)
                 return found
         except URLError:
