@@ -41,7 +41,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30})://")
 
 
 def prepare() -> None:
-    """Load what checks images, so that the first job does not wait for it."""
+    """Get ready for the first image while nobody waits for it."""
     decoding.prepare()
 
 
