@@ -85,6 +85,7 @@ class _Collector:
         left there, as all that was not reported.
         """
         with suppress(ValueError):
+            # The `format` is that of the film.
             cover = {**item, "filename": item["workflow"], "format": None}
             self._shown(_artifact(node_id, "images", cover))
             film, stem = PurePath(item["filename"]), PurePath(item["workflow"]).stem

@@ -36,7 +36,8 @@ class ModelPaths:
             models: ComfyUI's own models folder, for links that must lie there.
         """
         self.close()
-        if not self._volume.is_dir() and not self._fetched:
+        places = (self._volume, cached_models.MODEL_STORE)
+        if not self._fetched and not any(place.is_dir() for place in places):
             return None
         try:
             return self._prepare(models)
@@ -97,7 +98,7 @@ def _section(name: str, base: Path, folders: Mapping[str, Sequence[str]]) -> Ite
     if not folders:
         return
     yield f"{name}:"
-    yield f"  base_path: {json.dumps(str(base))}"
+    yield f"  base_path: {json.dumps(str(base))}"  # a text of JSON is one of YAML
     for kind, paths in folders.items():
         yield f"  {kind}: |"
         yield from (f"    {path}" for path in paths)
