@@ -7,7 +7,7 @@
 #          │                  └ custom-nodes ─ weights ── final     and those of MODEL_TYPE
 #          ├ comfy-cli ┘                          │
 #          ├ plan, fetch ─ file-1 … file-6 ───────┘
-#          └ worker-packages, worker ──────────────────── stand-in  the worker and local_comfyui: no GPU, no ComfyUI
+#          └ pip ─ worker-packages, worker ────────────── stand-in  the worker and local_comfyui: no GPU, no ComfyUI
 #
 # The worker lies on top: changing it leaves every layer below, the weights above all, as it is.
 
@@ -31,33 +31,39 @@ ARG PYTHON_VERSION=3.12
 ENV PYTHONUNBUFFERED=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 # tini passes SIGTERM on to the worker, from its first moment, and reaps what ComfyUI leaves behind.
 # Logs and caches hold the time of the build: without them the same build makes the same layer.
+# unsafe-io: a layer needs no sync for each package, which takes minutes on a slow disk.
 # hadolint ignore=DL3008
 RUN apt-get update \
- && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends -o Dpkg::Options::=--force-unsafe-io \
       ca-certificates "python${PYTHON_VERSION}-venv" tini \
- && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/*.log /var/cache/ldconfig/aux-cache
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/*.log /var/cache/ldconfig/aux-cache
+
+# One pip for the environments that need none of their own.
+FROM python AS pip
+RUN "python${PYTHON_VERSION}" -m venv /opt/pip
 
 FROM python AS system
-# libgl1 and libglib2.0-0: what OpenCV loads, which many custom nodes import.
+# libgl1 and libglib2.0-0: what OpenCV loads, which many custom nodes import. libegl1: what ComfyUI's GLSL nodes draw with.
 # g++ and Python's headers: Triton and Inductor compile with them, for torch.compile (ComfyUI's TorchCompileModel) and many packs.
 # openssh-server: only runs where PUBLIC_KEY is set. Its keys are each container's own, never the image's.
+# What is not unpacked: texts for people, a tool to look into objects of the linker, Python as a static library.
 # hadolint ignore=DL3008
 RUN apt-get update \
- && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-      curl ffmpeg g++ git libgl1 libglib2.0-0 openssh-server "python${PYTHON_VERSION}-dev" wget \
- && rm -rf /etc/ssh/ssh_host_* /var/lib/apt/lists/* /var/log/apt /var/log/*.log /var/cache/ldconfig/aux-cache
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends -o Dpkg::Options::=--force-unsafe-io \
+      -o Dpkg::Options::=--path-exclude='/usr/share/doc/*' -o Dpkg::Options::=--path-include='/usr/share/doc/*/copyright' \
+      -o Dpkg::Options::=--path-exclude='/usr/share/man/*' -o Dpkg::Options::=--path-exclude='/usr/share/locale/*' \
+      -o Dpkg::Options::=--path-exclude='*-lto-dump-*' -o Dpkg::Options::=--path-exclude='*/libpython*.a' \
+      curl ffmpeg g++ git libegl1 libgl1 libglib2.0-0 openssh-server "python${PYTHON_VERSION}-dev" wget \
+ && rm -rf /etc/ssh/ssh_host_* /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/*.log /var/cache/ldconfig/aux-cache
 
 # ---- comfy-cli in its virtual environment, for derived images
 
 FROM python AS comfy-cli
-# With a date, Python's bytecode is checked against its source's content, not its time: the same in every build.
-ARG SOURCE_DATE_EPOCH=1767225600
-RUN --mount=type=cache,target=/root/.cache/pip \
+# Without bytecode: it runs when a derived image is built, never in a worker.
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,from=pip,source=/opt/pip,target=/opt/pip \
     --mount=type=bind,source=src/comfyui/cli.txt,target=/requirements.txt \
     "python${PYTHON_VERSION}" -m venv --without-pip /opt/comfy-cli \
- && "python${PYTHON_VERSION}" -m venv /tmp/pip \
- && /tmp/pip/bin/pip --python /opt/comfy-cli/bin/python install --no-deps --require-hashes -r /requirements.txt \
- && rm -r /tmp/pip
+ && /opt/pip/bin/pip --python /opt/comfy-cli/bin/python install --no-compile --no-deps --require-hashes -r /requirements.txt
 
 # ---- ComfyUI in its virtual environment
 
@@ -70,19 +76,23 @@ ARG PYTORCH_INDEX
 ENV PATH=/opt/comfyui/bin:$PATH VIRTUAL_ENV=/opt/comfyui
 # hadolint ignore=SC2086
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,from=wheels,target=/wheels \
-    --mount=type=bind,source=src/comfyui/pytorch,target=/lists \
+    --mount=type=bind,source=src/comfyui/pytorch,target=/lists --mount=type=bind,source=src/comfyui/trim.py,target=/trim.py \
     lines="${PYTORCH:-$(cat "/lists/${CUDA_VERSION}.txt")}" \
       || { echo "There is no src/comfyui/pytorch/${CUDA_VERSION}.txt: set PYTORCH for CUDA_VERSION ${CUDA_VERSION}."; exit 1; } >&2 \
  && "python${PYTHON_VERSION}" -m venv /opt/comfyui \
  && printf '%s\n' ${lines} >/opt/comfyui/requirements.txt \
  && pip install --find-links /wheels \
-      --index-url "${PYTORCH_INDEX:-https://download.pytorch.org/whl/cu${CUDA_VERSION%.*}${CUDA_VERSION#*.}}" -r /opt/comfyui/requirements.txt
+      --index-url "${PYTORCH_INDEX:-https://download.pytorch.org/whl/cu${CUDA_VERSION%.*}${CUDA_VERSION#*.}}" -r /opt/comfyui/requirements.txt \
+ && pip uninstall --quiet --yes numpy pillow \
+ && python /trim.py
 
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=bind,source=src/comfyui/requirements.txt,target=/requirements.txt \
     --mount=type=bind,source=src/comfyui/without_gallery.py,target=/without_gallery.py \
+    --mount=type=bind,source=src/comfyui/trim.py,target=/trim.py \
     pip install --no-deps --require-hashes -r /requirements.txt \
- && python /without_gallery.py
+ && python /without_gallery.py \
+ && python /trim.py
 
 # What ComfyUI requires counts for all that is installed later, a custom node's packages too: as constraints, and
 # comfy-node-install resolves with it. Not what is left out on purpose: src/comfyui/excluded.txt.
@@ -107,6 +117,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 COPY --link --from=comfy-cli /opt/comfy-cli /opt/comfy-cli
 COPY src/node_packs /opt/node-packs/node_packs
 COPY scripts/comfy scripts/comfy-node-install scripts/restore-snapshot /usr/local/bin/
+# uv comes with comfy-cli, and derived Dockerfiles call it.
+RUN ln -s /opt/comfy-cli/bin/uv /usr/local/bin/uv
 
 # PIP_NO_CACHE_DIR, UV_NO_CACHE: what a derived image installs would otherwise lie in its layer twice.
 ENV COMFYUI_PATH=/comfyui COMFYUI_PYTHON=/opt/comfyui/bin/python PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1
@@ -123,9 +135,10 @@ CMD ["/start.sh"]
 FROM python AS worker-packages
 ARG SOURCE_DATE_EPOCH=1767225600
 RUN --mount=type=cache,target=/root/.cache/pip \
+    --mount=type=bind,from=pip,source=/opt/pip,target=/opt/pip \
     --mount=type=bind,source=requirements.txt,target=/requirements.txt \
-    "python${PYTHON_VERSION}" -m venv /opt/worker \
- && /opt/worker/bin/pip install --no-deps --require-hashes -r /requirements.txt
+    "python${PYTHON_VERSION}" -m venv --without-pip /opt/worker \
+ && /opt/pip/bin/pip --python /opt/worker/bin/python install --no-deps --require-hashes -r /requirements.txt
 
 FROM python AS worker
 ARG SOURCE_DATE_EPOCH=1767225600
@@ -186,9 +199,10 @@ COPY --link --from=file-6 /layer /
 
 # Small, and without CUDA: for the API on any machine (docker compose --profile cpu).
 FROM worker-packages AS stand-in-packages
-RUN --mount=type=cache,target=/root/.cache/pip \
+ARG SOURCE_DATE_EPOCH=1767225600
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,from=pip,source=/opt/pip,target=/opt/pip \
     --mount=type=bind,source=src/local_comfyui/requirements.txt,target=/requirements.txt \
-    /opt/worker/bin/pip install --no-deps --require-hashes -r /requirements.txt
+    /opt/pip/bin/pip --python /opt/worker/bin/python install --no-deps --require-hashes -r /requirements.txt
 
 FROM python AS stand-in
 COPY --link --from=stand-in-packages /opt/worker /opt/worker

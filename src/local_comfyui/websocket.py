@@ -132,7 +132,7 @@ def _encoded(image_format: str, image: Image.Image, longest_side: int | None) ->
     if longest_side is not None:
         image = ImageOps.contain(image, (longest_side, longest_side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    image.save(buffer, format=image_format, quality=95, compress_level=1)
+    image.save(buffer, format=image_format, quality=95, compress_level=1)  # `send_image`'s
     return buffer.getvalue()
 
 

@@ -165,6 +165,7 @@ class Platform:
 @asynccontextmanager
 async def _listening(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
     """Serve an application; gives the port."""
+    # Cancelled with their client: else a worker that is gone would be handed a job by its poll.
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()
     try:

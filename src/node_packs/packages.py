@@ -67,5 +67,6 @@ def changes(before: dict[str, str], after: dict[str, str]) -> Iterator[str]:
 
 
 def _versions() -> dict[str, str]:
+    # pip was another process.
     importlib.invalidate_caches()
     return {found.metadata["Name"]: found.version for found in distributions()}

@@ -88,6 +88,7 @@ class RegistrySource:
 
     def place(self, target: Path) -> None:
         """Unpack the version at `target`."""
+        # What ComfyUI-Manager calls the newest commit; the registry has no archive of it.
         if self.version == "nightly":
             GitSource(str(_ask(self.id, f"/nodes/{quote(self.id)}")["repository"])).place(target)
             return
@@ -117,6 +118,7 @@ def parse(name: str) -> GitSource | RegistrySource:
     """
     if "://" in name or name.startswith("git@"):
         url, at, revision = name.rpartition("@")
+        # Not the @ of git@host:OWNER/NAME or of a user.
         separated = at and ("://" in url or ":" in url) and "/" in url.split("://")[-1]
         return GitSource(url, revision) if separated else GitSource(name)
     node_id, _, version = name.partition("@")

@@ -221,14 +221,44 @@ def test_piped_into_bash_it_names_an_address_that_cannot_be_cloned(
     assert f"error: cannot clone REPO_URL file://{tmp_path}/nothing" in result.stderr
 
 
-def test_every_document_names_the_address_that_the_script_clones() -> None:
-    script = (ROOT / "scripts" / "build-on-pod.sh").read_text()
+ADDRESS = re.compile(r"(?:github|githubusercontent)\.com/([\w.-]+/[\w-]*worker-comfyui[\w-]*)")
+
+
+def addresses(folder: Path) -> set[str]:
+    """Which repositories of a worker-comfyui are named, but for the one it takes the place of."""
+    command = ["git", "ls-files", "-co", "--exclude-standard"]
+    names = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+    texts = ((folder / name).read_text(errors="replace") for name in names.split())
+    found = {address for text in texts for address in ADDRESS.findall(text)}
+    return found - {"runpod-workers/worker-comfyui"}
+
+
+def cloned(folder: Path) -> str:
+    """The address that the script clones."""
+    script = (folder / "scripts" / "build-on-pod.sh").read_text()
     [url] = re.findall(r"^REPO_URL=\$\{REPO_URL:-(\S+)\}$", script, re.MULTILINE)
-    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "scripts" / "build-on-pod.sh"]:
-        for name in re.findall(
-            r"(?:github\.com|githubusercontent\.com)/(\S+?/worker-comfyui)\b", path.read_text()
-        ):
-            assert name in url or name == "runpod-workers/worker-comfyui", f"{path.name}: {name}"
+    return str(url)
+
+
+def test_every_file_names_the_address_that_the_script_clones() -> None:
+    assert {f"https://github.com/{address}" for address in addresses(ROOT)} == {cloned(ROOT)}
+
+
+def test_one_command_makes_every_address_that_of_a_fork(tmp_path: Path) -> None:
+    command = ["git", "ls-files", "*.md", ".github", "scripts"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in names.split():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    for arguments in (["init", "-q"], ["add", "."]):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+    section = (ROOT / "CONTRIBUTING.md").read_text().split("## In a fork")[1]
+    [change] = re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
+    fork = "you/my-worker-comfyui"
+    change = change.replace("OWNER/NAME", fork)
+    subprocess.run(["bash", "-euc", change], cwd=tmp_path, check=True)
+    assert addresses(tmp_path) == {fork}
+    assert cloned(tmp_path) == f"https://github.com/{fork}"
 
 
 def test_a_daemon_whose_disk_cannot_be_seen_is_used_all_the_same(run: Run, tmp_path: Path) -> None:

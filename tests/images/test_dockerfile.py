@@ -240,13 +240,30 @@ def test_ssh_starts_only_with_a_key(start: Callable[..., str]) -> None:
     assert "rm -rf /etc/ssh/ssh_host_*" in TEXT
 
 
-def test_everything_is_compiled() -> None:
+def test_everything_that_a_worker_runs_is_compiled() -> None:
     assert "compileall -q -j 0 /comfyui" in TEXT
     assert "compileall -q -s /files -p / /files" in TEXT
-    for stage in ("comfyui", "comfy-cli", "worker", "worker-packages"):
+    for stage in ("comfyui", "worker", "worker-packages", "stand-in-packages"):
         assert any(line.startswith("ARG SOURCE_DATE_EPOCH=") for line in STAGES[stage])
-    for name in ("PYTHONDONTWRITEBYTECODE", "--no-compile"):
-        assert name not in TEXT
+    assert "PYTHONDONTWRITEBYTECODE" not in TEXT
+    not_compiled = [name for name, lines in STAGES.items() if "--no-compile" in " ".join(lines)]
+    assert not_compiled == ["comfy-cli"]
+    assert "PYTHONDONTWRITEBYTECODE=1" in (ROOT / "scripts" / "comfy").read_text()
+
+
+def test_an_environment_has_a_pip_only_where_custom_nodes_use_it() -> None:
+    for name, lines in STAGES.items():
+        made = [line for line in lines if "-m venv" in line]
+        assert name in {"pip", "comfyui"} or all("--without-pip" in line for line in made)
+
+
+def test_a_layer_of_system_packages_has_no_cache_nor_log_and_needs_no_sync() -> None:
+    installs = [line for line in INSTRUCTIONS if "apt-get install" in line]
+    assert len(installs) == 2
+    for line in installs:
+        assert "--no-install-recommends -o Dpkg::Options::=--force-unsafe-io" in line
+        for path in ("/var/lib/apt/lists/*", "/var/cache/apt/*", "/var/log/*.log"):
+            assert path in line.split("rm -rf")[1]
 
 
 def test_what_is_copied_is_in_the_build_s_context() -> None:

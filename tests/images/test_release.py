@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -187,21 +186,3 @@ def test_what_a_build_needs_is_checked_before_it_begins(
     ghcr = changed.get("REGISTRY") == "ghcr.io"
     assert names["image"] == ("ghcr.io/me/worker" if ghcr else "docker.io/me/worker")
     assert names["subject"] == ("ghcr.io/me/worker" if ghcr else "index.docker.io/me/worker")
-
-
-def test_the_template_list_is_left_with_what_is_installed(tmp_path: Path) -> None:
-    package = tmp_path / "comfyui_workflow_templates_core"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    assets = [{"filename": "a.json"}, {"filename": "a-1.webp"}, {"filename": "a.mp4"}]
-    manifest = {"templates": [{"id": "a", "assets": assets}]}
-    (package / "manifest.json").write_text(json.dumps(manifest))
-    script = ROOT / "src" / "comfyui" / "without_gallery.py"
-    subprocess.run([sys.executable, str(script)], env={"PYTHONPATH": str(tmp_path)}, check=True)
-    left = json.loads((package / "manifest.json").read_text())
-    assert left["templates"][0]["assets"] == [{"filename": "a.json"}]
-    missing = subprocess.run(
-        [sys.executable, str(script)], env={}, capture_output=True, text=True, check=False
-    )
-    assert missing.returncode == 1
-    assert "is it still in the lock?" in missing.stderr

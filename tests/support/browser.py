@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import resources
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ FLAGS = (
     "--disable-sync",
     "--no-first-run",
 )
+AXE = (resources.files("axe_playwright_python") / "axe.min.js").read_text()
 
 
 def find_browser() -> str | None:
@@ -78,10 +80,19 @@ class Watched:
             self.problems.append(f"request to {request.url}")
 
 
-def serious_faults(page: Page, axe: str) -> list[Any]:
-    """What axe-core finds serious or critical, as (rule, elements)."""
-    page.evaluate(axe)
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+def serious_faults(page: Page, rules: Sequence[str] | None = None) -> list[Any]:
+    """What axe-core finds serious or critical, as (rule, elements).
+
+    Args:
+        page: The page, as it is now.
+        rules: The only rules to look at; None: all.
+    """
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(AXE)
+    options: dict[str, Any] = {"resultTypes": ["violations"]}
+    if rules is not None:
+        options["runOnly"] = list(rules)
+    found = page.evaluate("options => axe.run(document, options)", options)
     return [
         (fault["id"], [node["html"][:200] for node in fault["nodes"]])
         for fault in found["violations"]

@@ -37,7 +37,7 @@ def without_keys(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def hide(environment: MutableMapping[str, str]) -> None:
     """Start this program again with its keys in the environment, which only its user can read."""
-    others, keys = without_keys(sys.orig_argv)
+    others, keys = without_keys(sys.orig_argv)  # with `-m local_runpod`, which argv lacks
     if keys:
         moved = {**environment, MOVED_TO: "\n".join(keys)}
         os.execve(sys.executable, [sys.executable, *others[1:]], moved)  # noqa: S606  # nosec B606  # the same program

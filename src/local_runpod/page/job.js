@@ -15,6 +15,14 @@ const WORDS = {
   TIMED_OUT: "Timed out",
 };
 
+const STEPS = {
+  inputs_ms: "reading inputs",
+  models_ms: "models",
+  wait_ms: "waiting for ComfyUI",
+  execution_ms: "in ComfyUI",
+  delivery_ms: "delivery",
+};
+
 let previewUrl = null;
 let announced = "";
 
@@ -123,9 +131,7 @@ function showFacts(job, timings) {
   const facts = [
     ["in the queue", job.delayTime],
     ["on the worker", job.executionTime],
-    ...Object.entries(timings)
-      .filter(([name]) => name.endsWith("_ms") && name !== "total_ms")
-      .map(([name, value]) => [name.replace(/_ms$/, "").replaceAll("_", " "), value]),
+    ...Object.entries(STEPS).map(([name, words]) => [words, timings[name]]),
   ].filter(([, value]) => typeof value === "number");
   byId("job-facts").replaceChildren(
     ...facts.map(([name, value]) =>

@@ -18,6 +18,7 @@ def main() -> None:
     """Become the program that the arguments name."""
     parent = int(sys.argv[1])
     if sys.platform == "linux":
+        # Not SIGKILL: the worker has a ComfyUI to end.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it ended before the kernel knew
             sys.exit(1)

@@ -95,6 +95,7 @@ class PatientSocket(socket.socket):
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
         """Send all."""
+        # Not socket's own: interrupted by a tick, it could not say how much was sent.
         view = memoryview(data).cast("B")
         while view:
             view = view[self.send(view, flags) :]

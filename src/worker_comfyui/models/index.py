@@ -62,6 +62,7 @@ class Index:
         """Write a record."""
         path = self._path(record.folder, record.name)
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Not *.json: half of it is no record.
         fresh = path.with_name(f".{uuid.uuid4().hex}")
         fresh.write_text(json.dumps(asdict(record)), encoding="utf-8")
         fresh.replace(path)

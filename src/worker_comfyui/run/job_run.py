@@ -26,6 +26,7 @@ from worker_comfyui.run.crash import run_again_after_a_crash
 from worker_comfyui.run.made import made
 from worker_comfyui.run.prepare import Prepared, dry_run, prepare
 from worker_comfyui.run.stale_cache import run_again_where_files_are_gone
+from worker_comfyui.workflows.stored import StoredWorkflows
 
 
 def run_job(context: JobContext, limit_bytes: int | None) -> dict[str, Any]:
@@ -46,11 +47,15 @@ def run_job(context: JobContext, limit_bytes: int | None) -> dict[str, Any]:
         answer = context.shared.models.run_job(job.model_job, stop.check, context.say)
         return _within(limit_bytes, {**answer, "timings": stop.timings})
     stop.phase("inputs")
+    if job.lists_workflows:
+        stored = StoredWorkflows(settings.workflow_folders())
+        return {**stored.listing(), "timings": stop.timings}
     if job.dry_run:
         return _within(limit_bytes, {**dry_run(context), **_about(context)})
     bucket = _bucket(context) if limit_bytes is not None else None
     with ExitStack() as done:
         scratch = _scratch(context, done)
+        # All that needs no GPU is done before the turn: it is another job's meanwhile.
         files = inputs.fetch(job.files, scratch / "inputs", settings, stop)
         prepared = prepare(context, done)
         context = replace(context, job=prepared.job)
@@ -93,9 +98,7 @@ def _scratch(context: JobContext, done: ExitStack) -> Path:
     folder = tempfile.TemporaryDirectory(
         prefix="job-", dir=context.shared.supervisor.scratch, ignore_cleanup_errors=True
     )
-    scratch = Path(done.enter_context(folder))
-    (scratch / "inputs").mkdir()
-    return scratch
+    return Path(done.enter_context(folder))
 
 
 def _bucket(context: JobContext) -> Bucket | None:
@@ -125,6 +128,8 @@ def _execute(
 
     def once(incarnation: Incarnation) -> Made:
         ends.close()  # what a run before left, whose ComfyUI was lost
+        # What is put on last ends first: the prompt, the files, then the hold on ComfyUI, which
+        # may be started again from there on.
         ends.enter_context(shared.supervisor.in_use(incarnation))
         link = shared.links.to(incarnation)
         workspace: Workspace

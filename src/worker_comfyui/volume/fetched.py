@@ -55,6 +55,7 @@ def locate(settings: Settings) -> Location:
     links = Path(tempfile.gettempdir()) / f"{CONTAINER}-{os.getpid()}"
     if settings.model_store_path:
         return Location(settings.model_store_path.absolute(), links)
+    # A volume may be mounted read-only.
     volume = settings.runpod_volume_path
     if volume.is_dir() and os.access(volume, os.W_OK):
         return Location(volume.absolute() / FOLDER, links)

@@ -140,7 +140,7 @@ def test_a_class_is_described(client: ComfyClient) -> None:
     described = client.node_class("SaveImage")
     assert described is not None
     assert "images" in described["input"]["required"]
-    assert {"SaveImage", "LoadImage", "EmptyImage"} <= set(client.node_classes())
+    assert {"SaveImage", "LoadImage", "EmptyImage"} <= set(client.object_info())
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,7 @@ CALLS: dict[str, Callable[[ComfyClient], object]] = {
     "upload": lambda client: client.upload("a.png", Path(__file__)),
     "history": lambda client: client.history("p"),
     "is_queued": lambda client: client.is_queued("p"),
-    "node_classes": lambda client: client.node_classes(),
+    "object_info": lambda client: client.object_info(),
 }
 
 

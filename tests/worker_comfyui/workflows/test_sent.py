@@ -111,6 +111,14 @@ def test_a_workflow_file_behind_an_address_is_read() -> None:
     assert found("https://a/b.json", load=lambda *_: json.dumps(GRAPH).encode()).value == GRAPH
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_workflow_file_that_a_program_of_windows_wrote_is_read(encoding: str) -> None:
+    data = json.dumps(GRAPH).encode(encoding)
+    assert found("https://a/b.json", load=lambda *_: data).value == GRAPH
+    assert found(f"\ufeff{json.dumps(GRAPH)}").value == GRAPH
+    assert found({"prompt": f"\ufeff{json.dumps(API)}"}).value == API
+
+
 def test_base64_of_a_file_is_a_file() -> None:
     assert found("AAAA" * 100, load=lambda *_: MP4).value["1"]["class_type"] == "EmptyImage"
 

@@ -142,6 +142,7 @@ def command(
         flags += ["--listen", "127.0.0.1"]
     if not _has_flag(settings.comfyui_args, "--port"):
         flags += ["--port", str(port)]
+    # The form around a file needs no room of its own: ComfyUI's MB are larger.
     if settings.max_input_mb > DEFAULT_UPLOAD_MB:
         flags += ["--max-upload-size", str(math.ceil(settings.max_input_mb))]
     return [

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 WAIT_S = 0.2
 DRAIN_S = 0.2
+"""For ComfyUI's lines about a job, which later would be logged as the next one's."""
 STOP_GRACE_S = 5.0
 MAX_VERSION = 64
 MAX_DEVICES = 16

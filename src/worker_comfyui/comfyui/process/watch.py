@@ -73,6 +73,7 @@ class Watch:
             if time.monotonic() - looked < every_s:
                 continue
             looked = time.monotonic()
+            # Twice in a row: a workflow may come close for a moment.
             was_starved, starved = starved, self.lacks_descriptors()
             if was_starved and starved:
                 return Ended("ComfyUI has no file descriptors left", run_again=False)

@@ -15,7 +15,7 @@ from worker_comfyui.models.transfer.errors import Damaged, Refused
 from worker_comfyui.models.transfer.lines import Line
 from worker_comfyui.models.transfer.requests import Patience, finish, follow, get_json
 from worker_comfyui.models.transfer.rules import Rules
-from worker_comfyui.models.transfer.sources import Source, hub_url
+from worker_comfyui.models.transfer.sources import MAX_CONNECTIONS, Source, hub_url
 from worker_comfyui.models.transfer.wording import shown
 
 MAX_FILES = 20_000
@@ -36,7 +36,6 @@ class Remote:
         sha256: Of its content, where that is said.
         git_sha1: Of small files of the hub: the hash that git gives them.
         filename: What it is called.
-        folder: The kind of model, where that is said.
     """
 
     source: Source
@@ -46,7 +45,6 @@ class Remote:
     sha256: str | None = None
     git_sha1: str | None = None
     filename: str = ""
-    folder: str | None = None
 
 
 def look_up(line: Line, source: Source, rules: Rules, patience: Patience) -> Remote:
@@ -68,9 +66,12 @@ def look_up(line: Line, source: Source, rules: Rules, patience: Patience) -> Rem
         size: int | None = int(part[3])
         finish(found.response)
     else:
+        # The whole file would come now.
         size = found.response.length
         found.response.close()
     _same_length(source, size, facts.get("x-linked-size"))
+    # X-Linked-Etag is the hash of a large file, ETag that of git for a small one; elsewhere an
+    # ETag may be anything.
     etag = (facts.get("x-linked-etag") or facts.get("etag") or "").removeprefix("W/").strip('"')
     return replace(
         said,
@@ -119,7 +120,7 @@ def _files(
     line: Line, api: str, named: tuple[str, str], rules: Rules, patience: Patience
 ) -> list[Remote]:
     repository, revision = named
-    source = Source("", "", "", 1, hub=(repository, revision, ""))
+    source = Source("", "", "", 1, hub=(repository, revision, ""))  # for messages alone
     about, _ = get_json(line, source, rules, f"{api}/revision/{quote(revision, safe='')}", patience)
     commit = str(_field(about, "sha"))
     url: str | None = f"{api}/tree/{commit}?recursive=true"
@@ -142,7 +143,9 @@ def _listed(entry: dict[str, Any], repository: str, commit: str, hub: str) -> Re
     url = hub_url(repository, commit, path, hub)
     named = f"huggingface.co/{repository}@{commit}/{path}"
     return Remote(
-        source=Source(url, named, PurePosixPath(path).name, 8, hub=(repository, commit, path)),
+        source=Source(
+            url, named, PurePosixPath(path).name, MAX_CONNECTIONS, hub=(repository, commit, path)
+        ),
         url=url,
         size=int(_field(entry, "size")),
         has_ranges=True,
@@ -172,19 +175,6 @@ def _pinned(source: Source, commit: str, hub: str) -> Source:
     )
 
 
-CIVITAI_FOLDERS = {
-    "checkpoint": "checkpoints",
-    "lora": "loras",
-    "locon": "loras",
-    "dora": "loras",
-    "textualinversion": "embeddings",
-    "controlnet": "controlnet",
-    "hypernetwork": "hypernetworks",
-    "vae": "vae",
-    "upscaler": "upscale_models",
-}
-
-
 def _civitai(line: Line, source: Source, rules: Rules, patience: Patience) -> Remote:
     """Ask Civitai's API which file of a version is meant, and for its hash.
 
@@ -203,8 +193,7 @@ def _of_version(answer: dict[str, Any], source: Source, rules: Rules) -> Remote:
     version, file_id = source.civitai or ("", "")
     query = parse_qs(urlsplit(source.url).query)
     file = _civitai_file(answer.get("files"), file_id, has_query=bool(query))
-    kind = str((answer.get("model") or {}).get("type", "")).lower()
-    said = Remote(source=source, url=source.url, folder=CIVITAI_FOLDERS.get(kind))
+    said = Remote(source=source, url=source.url)
     if not file:
         return said
     digest = str((file.get("hashes") or {}).get("SHA256") or "").lower()

@@ -92,14 +92,14 @@ def follow(
         Ended: the transfer was ended.
     """
     facts: dict[str, str] = {}
-    is_first = True
     for _ in range(MAX_REDIRECTS + 1):
-        hop, response = _ask(line, rules, url, headers, is_first=is_first)
+        hop, response = _ask(line, rules, url, headers)
+        # What the hub redirects to says other things under the same names.
         if hop.is_hub:
             facts |= {name.lower(): value for name, value in response.headers.items()}
         location = response.headers.get("Location")
         if hop.status in REDIRECTS and location:
-            url, is_first = _joined(url, location), False
+            url = _joined(url, location)
             finish(response)
             continue
         if hop.status not in {200, 206}:
@@ -154,9 +154,9 @@ def get_json(
 
 
 def _ask(
-    line: Line, rules: Rules, url: str, headers: Mapping[str, str], *, is_first: bool
+    line: Line, rules: Rules, url: str, headers: Mapping[str, str]
 ) -> tuple[Hop, http.client.HTTPResponse]:
-    parts = rules.check(url, is_first=is_first)
+    parts = rules.check(url)
     token = rules.token(parts)
     authorization = {"Authorization": f"Bearer {token}"} if token else {}
     try:
@@ -165,6 +165,7 @@ def _ask(
         raise Refused(f"{shown(url)} has no valid certificate: {error.verify_message}") from None
     except (OSError, http.client.HTTPException) as error:
         line.close()
+        # An end from outside looks like a failure here.
         line.check()
         raise _broken(url, error) from None
     hop = Hop(

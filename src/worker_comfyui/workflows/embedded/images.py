@@ -78,7 +78,7 @@ def read_jpeg(data: memoryview, found: Collected) -> None:
     while position + 4 <= len(data):
         found.part()
         mark, marker, length = struct.unpack_from(">BBH", data, position)
-        if mark != 0xFF or marker == 0xDA or length < 2:
+        if mark != 0xFF or marker == 0xDA or length < 2:  # 0xDA: the picture begins
             return
         content = data[position + 4 : position + 2 + length]
         if marker == 0xE1 and bytes(content[:6]) == b"Exif\0\0":
