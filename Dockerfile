@@ -104,7 +104,7 @@ COPY --from=comfyui-source / /comfyui
 RUN --mount=type=cache,target=/root/.cache/pip \
     grep -qF "\"${COMFYUI_VERSION#v}\"" /comfyui/comfyui_version.py \
       || { cat /comfyui/comfyui_version.py; echo "That is not COMFYUI_VERSION ${COMFYUI_VERSION}: set it together with COMFYUI_COMMIT."; exit 1; } >&2 \
- && grep -vE '^(torch|torchvision|torchaudio|comfyui-workflow-templates|comfyui-embedded-docs)\b' /comfyui/requirements.txt >>/opt/comfyui/requirements.txt \
+ && grep -vE '^(torch|torchvision|comfyui-workflow-templates|comfyui-embedded-docs)\b' /comfyui/requirements.txt >>/opt/comfyui/requirements.txt \
  && pip install -r /opt/comfyui/requirements.txt \
  && python -m compileall -q -j 0 /comfyui \
  && mkdir -p /tmp/check/custom_nodes \

@@ -43,7 +43,7 @@ def running_browser() -> Iterator[Browser]:
     program = find_browser()
     if program is None:
         pytest.skip("no Chromium or Chrome is installed (on Debian: apt-get install chromium)")
-    expect.set_options(timeout=15_000)  # on a busy machine
+    expect.set_options(timeout=30_000)  # on a busy machine
     flags = [*FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=flags)
@@ -68,7 +68,7 @@ class Watched:
         page.on("console", lambda message: self._note_message(message.type, message.text))
         page.on("pageerror", lambda error: self.problems.append(f"uncaught: {error}"))
         page.on("request", self._note_request)
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(30_000)
 
     def _note_message(self, kind: str, text: str) -> None:
         if kind in {"error", "warning"}:

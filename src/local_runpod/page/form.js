@@ -69,7 +69,7 @@ export class Form {
     for (const { draw } of this.#fields.values()) draw?.();
   }
 
-  /** Marks the fields that errors name; gives a function that goes to the first, if there is one. */
+  /** Marks the fields that errors name; gives the first error that the form has a place for. */
   mark(details) {
     for (const field of this.#fields.values()) unmark(field);
     const named = details
@@ -79,12 +79,13 @@ export class Form {
       control.setAttribute("aria-invalid", "true");
       problem.textContent = detail.message;
     }
-    return named.length > 0 ? this.wayTo(named[0][1]) : null;
+    return named[0]?.[1] ?? details.find((detail) => this.wayTo(detail));
   }
 
-  /** Gives a function that goes to an input's field; null where there is none. */
+  /** Gives a function that goes to an input's field, or its node's first; null where there is none. */
   wayTo(input) {
-    const field = this.#fields.get(nameOf(input));
+    const ofNode = () => [...this.#fields].find(([name]) => name.startsWith(`${input.node_id}.`))?.[1];
+    const field = this.#fields.get(nameOf(input)) ?? (input.input ? undefined : ofNode());
     if (field === undefined) return null;
     return () => {
       const folded = field.control.closest("details");

@@ -70,9 +70,10 @@ export function showError(message, details = []) {
   show(byId("error"), true);
 }
 
-/** Offers a way to the input that is wrong: a function that goes there, or null. */
-export function offerWay(goTo) {
+/** Offers a way to what is wrong: a function that goes there, or null. */
+export function offerWay(goTo, words = "") {
   byId("error-go").onclick = goTo;
+  byId("error-go").textContent = words;
   show(byId("error-go"), goTo !== null);
 }
 

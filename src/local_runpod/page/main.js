@@ -185,7 +185,8 @@ async function follow(id, takesFocus = false) {
   setRunning(null);
   refreshQueue();
   const details = Array.isArray(job.output?.details) ? job.output.details : [];
-  offerWay(form.mark(job.status === "FAILED" ? details : []));
+  const first = form.mark(job.status === "FAILED" ? details : []);
+  if (first) offerWay(form.wayTo(first), first.input ? "Go to the input" : "Go to the node");
 }
 
 function setRunning(id) {

@@ -124,6 +124,7 @@ def drop(page: Page, selector: str, name: str, content: bytes, kind: str = "") -
 def drop_workflow(page: Page, workflow: Any = API_FILE, says: str = "") -> None:
     """Drop a workflow's file, and wait for what the page says of it."""
     drop(page, "#workflow-drop", "dusk.json", json.dumps(workflow).encode())
+    expect(page.locator("#workflow-name")).to_have_text("dusk.json")
     expect(page.locator("#workflow-state")).to_have_text(says)
 
 

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 from PIL import Image, ImageChops
 from playwright.sync_api import Locator, expect
 
@@ -43,6 +44,7 @@ def picture(job: dict[str, Any]) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(item["data"]))).convert("RGB")
 
 
+@pytest.mark.timeout(300)  # many looks, on a busy machine
 def test_a_workflow_is_dropped_run_watched_cancelled_and_fails(
     watched: Watched, platform: RunningPlatform, notes: Notes, tmp_path: Path
 ) -> None:
@@ -87,6 +89,8 @@ def test_a_workflow_is_dropped_run_watched_cancelled_and_fails(
     expect(page.get_by_role("alert")).to_contain_text("EXECUTION_FAILED: node 2:11 (PagePainter)")
     expect(page.get_by_role("alert")).to_contain_text("the paint is dry")
     looks.at("7-failed")
+    page.get_by_role("button", name="Go to the node").click()
+    expect(prompt(page)).to_be_focused()
 
     prompt(page).fill('it\'s a $HOME `x` \\ "test"')
     line = copied(page)
@@ -100,6 +104,7 @@ def test_a_workflow_is_dropped_run_watched_cancelled_and_fails(
     assert looks.faults == {}
 
 
+@pytest.mark.timeout(300)
 def test_every_kind_of_result_is_shown(watched: Watched) -> None:
     page, looks = watched.page, Looks(watched.page)
     drop_workflow(page, EVERY_KIND)
