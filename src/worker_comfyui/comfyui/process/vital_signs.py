@@ -40,7 +40,7 @@ def activity(session: int) -> Activity | None:
         if fields:
             found = True
             ticks += int(fields[11]) + int(fields[12])  # utime, stime
-            queued += _queued_s(pid)
+            queued += queued_s(pid)
             waits = waits or _waits_for_disk(pid)
     return Activity(ticks / os.sysconf("SC_CLK_TCK"), waits, queued) if found else None
 
@@ -70,6 +70,18 @@ def listens(session: int, port: int) -> bool | None:
     return not listeners.isdisjoint(held)
 
 
+def queued_s(pid: int) -> float:
+    """Return how long a process's threads waited for a processor; 0 where the kernel does not count it.
+
+    Source: https://docs.kernel.org/scheduler/sched-stats.html, `/proc/<pid>/schedstat`
+    """
+    nanoseconds = 0
+    for task in (PROC / str(pid) / "task").glob("[0-9]*"):
+        with suppress(OSError, IndexError, ValueError):
+            nanoseconds += int((task / "schedstat").read_text().split()[1])
+    return nanoseconds / 1e9
+
+
 def _members(session: int) -> list[int]:
     if sys.platform != "linux":
         return []
@@ -93,18 +105,6 @@ def _stat(path: Path) -> list[str]:
 def _waits_for_disk(pid: int) -> bool:
     tasks = (PROC / str(pid) / "task").glob("[0-9]*")
     return any(_stat(task / "stat")[:1] == ["D"] for task in tasks)
-
-
-def _queued_s(pid: int) -> float:
-    """Return how long the threads waited for a processor; 0 where the kernel does not count it.
-
-    Source: https://docs.kernel.org/scheduler/sched-stats.html, `/proc/<pid>/schedstat`
-    """
-    nanoseconds = 0
-    for task in (PROC / str(pid) / "task").glob("[0-9]*"):
-        with suppress(OSError, IndexError, ValueError):
-            nanoseconds += int((task / "schedstat").read_text().split()[1])
-    return nanoseconds / 1e9
 
 
 def _room(pid: int) -> int | None:
