@@ -71,7 +71,7 @@ def listens(session: int, port: int) -> bool | None:
 
 
 def queued_s(pid: int) -> float:
-    """Return how long a process's threads waited for a processor; 0 where the kernel does not count it.
+    """Return how long a process's threads waited for a processor; 0 where nobody counts it.
 
     Source: https://docs.kernel.org/scheduler/sched-stats.html, `/proc/<pid>/schedstat`
     """
