@@ -42,11 +42,12 @@ def main() -> int:
     try:
         settings = preflight.settings_from(environ)
     except StartError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{error}\n")  # how to log is a setting as well
         return 1
     redactor = Redactor(settings.secrets(), linger_s=SECRETS_LINGER_S)
     logs.configure(settings, redactor)
     log.info("worker-comfyui %s", __version__, extra={"event": "starting"})
+    # Before anything else that takes time: every cold start waits for ComfyUI.
     supervisor = Supervisor(settings, environ)
     supervisor.start()
     report.start(settings)
@@ -77,8 +78,8 @@ def _serve(settings: Settings, supervisor: Supervisor, redactor: Redactor) -> in
             logs.trace_websockets()
         supervisor.wait_ready()
         worker.warm_up()
-        if settings.serve_api_locally:
-            sys.argv[1:1] = ["--rp_serve_api", "--rp_api_host", "0.0.0.0"]  # noqa: S104  # asked for
+        if settings.serve_api_locally:  # the SDK's `start` reads the command line alone
+            sys.argv[1:1] = ["--rp_serve_api", "--rp_api_host", "0.0.0.0"]  # noqa: S104  # nosec B104  # asked for
         serverless.serve(settings, worker)
     return 1 if worker.must_retire else 0
 

@@ -1,7 +1,8 @@
 """Takes the pictures of the template gallery out of its list, since they are not installed.
 
 ComfyUI resolves every file of the list when it starts, and gives up the whole list, with an error,
-where one is missing. What remains are the templates themselves, without thumbnails.
+where one is missing (0.33 app/frontend_management.py, template_asset_map). What remains are the
+templates themselves, without thumbnails.
 """
 
 from __future__ import annotations

@@ -87,9 +87,9 @@ async def _serve(options: Namespace, server: Server) -> int:
         loop.add_signal_handler(number, stop.set)
     publishing = asyncio.create_task(server.executor.sockets.publish())
     app = application(server, information.ROUTES, prompts.ROUTES, files.ROUTES)
-    runner = web.AppRunner(app, shutdown_timeout=0.5)
+    runner = web.AppRunner(app, shutdown_timeout=0.5)  # else connections may take a minute
     await runner.setup()
-    host = options.listen.split(",")[0]
+    host = options.listen.split(",")[0]  # ComfyUI listens on all of them
     try:
         await web.TCPSite(runner, host, options.port).start()
     except OSError as error:

@@ -21,7 +21,7 @@ def load(folder: Path, only: Collection[str] | None = None) -> dict[str, NodeCla
         only: Load only files and packages of these names; None loads all.
     """
     found: dict[str, NodeClass] = {}
-    sys.path.append(str(folder.parent))
+    sys.path.append(str(folder.parent))  # last: a module of the program's goes before
     for path in sorted(folder.iterdir()):
         is_module = path.suffix == ".py" or (path / "__init__.py").is_file()
         hidden = path.name.startswith((".", "__")) or path.suffix == ".disabled"

@@ -72,7 +72,7 @@ class Executor:
             # A node's object lives as long as each prompt has that node.
             wanted = {(node_id, node.get("class_type")) for node_id, node in item.prompt.items()}
             self.instances = {key: self.instances[key] for key in wanted & {*self.instances}}
-            queue.done(item, self._run.execute())
+            queue.done(item, self._run.execute())  # the last frame comes after the entry
             self._run = None
             if item.client_id is not None:
                 end = {"node": None, "prompt_id": item.prompt_id}
@@ -145,7 +145,7 @@ class _PromptRun:
             if entry is None:
                 self._run_node(node_id, prompt[node_id]["class_type"])
             else:
-                self._about_node("executed", node_id, output=entry.ui)
+                self._about_node("executed", node_id, output=entry.ui)  # null without any
             self.progress.finish(node_id)
 
     def _run_node(self, node_id: str, class_type: str) -> None:

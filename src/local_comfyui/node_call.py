@@ -33,7 +33,7 @@ def collect(
     values: Values = {}
     for name, value in item.prompt[node_id]["inputs"].items():
         if is_link(value):
-            found = output_of(value[0], int(value[1]))
+            found = output_of(value[0], int(value[1]))  # JSON's 0.0 is a slot as well
             values[name] = [None] if found is None else found
         elif name in sections.get("required", {}) or name in sections.get("optional", {}):
             values[name] = [value]
@@ -50,7 +50,7 @@ def calls(values: Values, *, as_lists: bool) -> list[dict[str, Any]]:
     """
     if as_lists:
         return [dict(values)]
-    if not all(values.values()):
+    if not all(values.values()):  # an empty list: there is nothing to call it with
         return []
     return [
         {name: elements[min(index, len(elements) - 1)] for name, elements in values.items()}

@@ -66,7 +66,7 @@ class Progress:
             self._sockets.send_preview(preview, self._client_id, self._names(self._node_id))
         data: Json = {"prompt_id": self._prompt_id, "node": self._node_id}
         self._sockets.send("progress", {"value": value, "max": maximum, **data}, self._client_id)
-        if preview is not None and not with_metadata:
+        if preview is not None and not with_metadata:  # ComfyUI's order: before, or after
             self._sockets.send_preview(preview, self._client_id)
 
     def _set(self, node_id: str, value: float, maximum: float, state: str) -> None:

@@ -15,7 +15,7 @@ class PromptQueue:
     def __init__(self, changed: Callable[[], None]) -> None:
         """Keep an empty queue; ``changed`` is called after every change of its length."""
         self._changed = changed
-        self._lock = threading.Condition(threading.RLock())
+        self._lock = threading.Condition(threading.RLock())  # `changed` asks for the length
         self._waiting: list[QueueItem] = []  # in the order in which they will run
         self._running: QueueItem | None = None
         self._history: dict[str, Json] = {}

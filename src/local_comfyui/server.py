@@ -53,6 +53,6 @@ async def not_found(_request: web.Request) -> web.Response:
 async def refuse_other_origins(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Pages of other origins may not use the server: 403."""
     origin = request.headers.get("Origin")
-    if origin and urlsplit(origin).netloc != request.host:
+    if origin and urlsplit(origin).netloc != request.host:  # ComfyUI: on loopback only
         return web.Response(status=403)
     return await handler(request)

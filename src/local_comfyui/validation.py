@@ -33,7 +33,7 @@ def validate(prompt: Json, classes: NodeClasses) -> Validation:
         TypeError, IndexError: The prompt is not made of mappings; ComfyUI answers with status 500.
     """
     outputs: list[str] = []
-    for node_id in prompt:
+    for node_id in prompt:  # the first wrong class is told, as ComfyUI does
         if "class_type" not in prompt[node_id]:
             message = "Cannot execute because a node is missing the class_type property."
             return Validation([], refusal("invalid_prompt", message, f"Node ID '#{node_id}'"))

@@ -19,6 +19,8 @@ from local_comfyui.prompt import Json
 Preview = tuple[str, Any, int | None]
 """Image format, Pillow image, longest side or None."""
 
+_Frame = str | Callable[[], bytes]
+
 _log = logging.getLogger(__name__)
 
 
@@ -32,14 +34,16 @@ class WebSockets:
         """Answer clients that send their feature flags with these ``features``."""
         self._features = features
         self._clients: dict[str, web.WebSocketResponse] = {}
-        self._frames: asyncio.Queue[tuple[str | bytes, str | None]] = asyncio.Queue()
+        self._frames: asyncio.Queue[tuple[_Frame, str | None]] = asyncio.Queue()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def publish(self) -> None:
         """Send queued frames in their order, for ever."""
         self._loop = asyncio.get_running_loop()
         while True:
-            frame, client_id = await self._frames.get()
+            queued, client_id = await self._frames.get()
+            # Encoded here, as in ComfyUI: many large previews keep HTTP from being answered.
+            frame = queued if isinstance(queued, str) else queued()
             for receiver, socket in list(self._clients.items()):
                 if client_id in (None, receiver):
                     await _send(socket, frame)
@@ -60,7 +64,7 @@ class WebSockets:
         else:
             text = json.dumps({**metadata, "image_type": f"image/{preview[0].lower()}"}).encode()
             head = struct.pack(">II", 4, len(text)) + text
-        self._enqueue(head + _encoded(*preview), client_id)
+        self._enqueue(lambda: head + _encoded(*preview), client_id)
 
     def wants_preview_metadata(self, client_id: str | None) -> bool:
         """Whether a client asked for previews with metadata."""
@@ -68,7 +72,7 @@ class WebSockets:
         flags = {} if socket is None else socket.get("feature_flags", {})
         return flags.get("supports_preview_metadata") is True
 
-    def _enqueue(self, frame: str | bytes, client_id: str | None) -> None:
+    def _enqueue(self, frame: _Frame, client_id: str | None) -> None:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._frames.put_nowait, (frame, client_id))
 
@@ -126,7 +130,7 @@ def _encoded(image_format: str, image: Image.Image, longest_side: int | None) ->
     if longest_side is not None:
         image = ImageOps.contain(image, (longest_side, longest_side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    image.save(buffer, format=image_format, quality=95, compress_level=1)
+    image.save(buffer, format=image_format, quality=95, compress_level=1)  # `send_image`'s
     return buffer.getvalue()
 
 

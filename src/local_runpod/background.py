@@ -77,7 +77,7 @@ def running_platform(settings: PlatformSettings) -> Iterator[BackgroundPlatform]
     thread = threading.Thread(target=thread_main, name="local_runpod")
     thread.start()
     try:
-        started.wait()
+        started.wait()  # set also where the start failed
         if not failure:
             yield BackgroundPlatform(platform, loop)
     finally:

@@ -17,6 +17,7 @@ class Limits:
     policy ranges), .../send-requests (retention). What is marked "own" has no hosted value.
     """
 
+    # Hosted counts the one in MiB, by its answers, and documents the other in MB.
     run_body: int = 10 * MEBIBYTE
     runsync_body: int = 20_000_000
     run_result: int = 10 * MEBIBYTE

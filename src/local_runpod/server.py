@@ -88,7 +88,7 @@ class Platform:
     def url(self) -> str:
         """The gateway's base address, as seen from this machine."""
         host = self.settings.host
-        return f"http://{LOOPBACK if host in {'0.0.0.0', '::', ''} else host}:{self.port}"  # noqa: S104 - compared
+        return f"http://{LOOPBACK if host in {'0.0.0.0', '::', ''} else host}:{self.port}"  # noqa: S104  # nosec B104  # compared
 
     def worker_counters(self) -> dict[str, int]:
         """The `workers` of `/health`."""
@@ -165,6 +165,7 @@ class Platform:
 @asynccontextmanager
 async def _listening(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
     """Serve an application; gives the port."""
+    # Cancelled with their client: else a worker that is gone would be handed a job by its poll.
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()
     try:

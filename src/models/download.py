@@ -25,6 +25,7 @@ from worker_comfyui.models.transfer.rules import Tokens
 
 def tokens(environ: Mapping[str, str]) -> Tokens:
     """Find the tokens: in the environment, or where `hf auth login` writes it."""
+    # The second is what builds of the existing worker's image take.
     hub = environ.get("HF_TOKEN") or environ.get("HUGGINGFACE_ACCESS_TOKEN")
     if not hub:
         cache = environ.get("XDG_CACHE_HOME") or "~/.cache"

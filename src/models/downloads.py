@@ -167,6 +167,7 @@ class Downloads:
 
     def _tick(self) -> None:
         if self._stopped.is_set():
+            # So nothing on the way takes it for a failure of its own.
             raise KeyboardInterrupt
 
     def _note(self, progress: Progress) -> None:
@@ -197,6 +198,7 @@ class Downloads:
     def _report(self, total: int, finished: threading.Event) -> None:
         """Print the progress: one line that is rewritten on a terminal, else one now and then."""
         terminal = sys.stderr.isatty()
+        # A line a second would fill the log of a build.
         while not finished.wait(1 if terminal else 15):
             line = _line(list(self._progress.values()), total)
             sys.stderr.write(f"\r{line:<70}" if terminal else f"{line}\n")
@@ -208,6 +210,7 @@ class Downloads:
 def _failed(failures: Sequence[Exception]) -> Failed:
     again = "; run it again to go on"
     said = (f"{f}{again if isinstance(f, (Unreachable, OSError)) else ''}" for f in failures)
+    # One reason is often that of many files.
     return Failed("\n".join(dict.fromkeys(said)))
 
 
@@ -242,7 +245,10 @@ def _size(path: Path) -> int:
 
 
 def _on_disk(path: Path) -> int:
-    """Count what an unfinished file takes: it has holes where its pieces are missing."""
+    """Count what an unfinished file takes: it has holes where its pieces are missing.
+
+    `st_blocks` counts 512 bytes whatever the file system's own blocks are: stat(2).
+    """
     try:
         status = path.stat()
     except OSError:  # it was just moved to its place

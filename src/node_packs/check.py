@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Iterable
 from typing import Any
-from urllib.error import URLError
 from urllib.request import urlopen
 
 from node_packs.sources import NodeError
@@ -59,11 +58,12 @@ def _start() -> tuple[dict[str, Any], str]:
         port = listener.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         flags = [f"--{kind}-directory={folder}" for kind in ("user", "temp", "input", "output")]
+        # Else it writes its database into the image (comfy/cli_args.py, --database-url).
         command = [
             *(sys.executable, "-u", f"{comfyui}/main.py", "--cpu", "--port", str(port)),
             *("--database-url", "sqlite:///:memory:", *flags),
         ]
-        with subprocess.Popen(
+        with subprocess.Popen(  # nosec B603  # ComfyUI itself
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         ) as process:
             lines: list[str] = []
@@ -72,7 +72,7 @@ def _start() -> tuple[dict[str, Any], str]:
             try:
                 classes = _classes(port, process)
             finally:
-                process.kill()
+                process.kill()  # it has nothing to save
                 relay.join()
     return classes, "".join(lines)
 
@@ -89,11 +89,14 @@ def _classes(port: int, process: subprocess.Popen[str]) -> dict[str, Any]:
     while True:
         if process.poll() is not None:
             raise NodeError(f"ComfyUI does not start (exit code {process.returncode}); see above")
-        if time.monotonic() > deadline:
+        left = deadline - time.monotonic()
+        if left <= 0:
             raise NodeError(f"ComfyUI did not start within {START_TIMEOUT_S} s; see above")
         try:
-            with urlopen(f"http://127.0.0.1:{port}/object_info") as response:
+            # A custom node may hang while it is asked for its inputs.
+            address = f"http://127.0.0.1:{port}/object_info"
+            with urlopen(address, timeout=left) as response:  # nosec B310  # of this machine
                 found: dict[str, Any] = json.load(response)
                 return found
-        except URLError:
+        except OSError:  # nobody listens yet, or it ended: that is seen above
             time.sleep(0.2)

@@ -49,7 +49,8 @@ def run(what: str, *arguments: str, folder: Path | None = None) -> None:
         NodeError: it failed.
     """
     before = _versions()
-    result = subprocess.run([sys.executable, *arguments], cwd=folder, check=False)
+    command = [sys.executable, *arguments]
+    result = subprocess.run(command, cwd=folder, check=False)  # nosec B603  # whose pack is installed
     for line in changes(before, _versions()):
         print(line)
     if result.returncode:
@@ -66,5 +67,6 @@ def changes(before: dict[str, str], after: dict[str, str]) -> Iterator[str]:
 
 
 def _versions() -> dict[str, str]:
+    # pip was another process.
     importlib.invalidate_caches()
     return {found.metadata["Name"]: found.version for found in distributions()}

@@ -78,7 +78,8 @@ def packages(snapshot: dict[str, Any], constraints: str) -> list[str]:
 
 
 def _package_name(requirement: str) -> str:
-    return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower().replace("_", "-")
+    name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
+    return re.sub(r"[-_.]+", "-", name).lower()  # PEP 503
 
 
 def _lone_files(snapshot: dict[str, Any]) -> list[str]:

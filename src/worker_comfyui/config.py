@@ -50,7 +50,7 @@ def number(minimum: float, maximum: float = float("inf")) -> Callable[[str], flo
             value = float(text)
         except ValueError:
             raise ValueError("must be a number") from None
-        if not math.isfinite(value):
+        if not math.isfinite(value):  # `nan` would pass any comparison below
             raise ValueError("must be a finite number")
         if not minimum <= value <= maximum:
             upper = "" if maximum == float("inf") else f" and at most {maximum:g}"
@@ -66,7 +66,7 @@ def integer(minimum: int, maximum: float = float("inf")) -> Callable[[str], int]
 
     def parse(text: str) -> int:
         value = parse_number(text)
-        if value != int(value):
+        if value != int(value):  # `1e3` and `5.0` are whole
             raise ValueError("must be a whole number")
         return int(value)
 
@@ -107,6 +107,7 @@ def http_url(text: str) -> str:
         valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
+    # A password would come back in messages and results.
     if not valid or "@" in parts.netloc or not text.isprintable() or " " in text:
         raise ValueError("must be an address like https://host/path")
     return text.rstrip("/")

@@ -349,7 +349,7 @@ def disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:  # a network volume has a quota
             raise DiskFull("no space is left on the worker's disk for the job's files") from error
         raise
 

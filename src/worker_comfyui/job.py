@@ -19,6 +19,21 @@ def is_link(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
 
 
+def wrapped(value: Any) -> Any:
+    """Wrap a list that is a value, which ComfyUI would take for a link.
+
+    Source: ComfyUI 0.3.64 execution.py, `validate_inputs` (`__value__`).
+    """
+    return {"__value__": value} if isinstance(value, list) else value
+
+
+def title_of(node: Mapping[str, Any]) -> str | None:
+    """Return what a node's author calls it; None: it has no name of its own."""
+    meta = node.get("_meta")
+    title = meta.get("title") if isinstance(meta, Mapping) else None
+    return title if isinstance(title, str) and title else None
+
+
 def understand_links(workflow: Workflow) -> None:
     """Write `[1, 0]` and `["1", "0"]` as `["1", 0]`, where there is a node 1.
 
@@ -36,6 +51,7 @@ def _link(value: list[Any], workflow: Workflow) -> list[Any]:
     node_id, number = value
     if isinstance(node_id, int) and not isinstance(node_id, bool):
         node_id = str(node_id)
+    # Few digits: Python refuses to read thousands of them, and no node has so many outputs.
     if isinstance(number, str) and number.isascii() and number.isdecimal() and len(number) < 5:
         number = int(number)
     is_number = isinstance(number, int) and not isinstance(number, bool)
@@ -159,6 +175,7 @@ class Job:
         overrides: Inputs to set, as sent.
         models: Where models can be had, as sent.
         model_job: What to do with the models that the worker keeps, as sent; there is no workflow.
+        lists_workflows: Only say which workflows are stored; there is none that runs.
         dry_run: Only say what would run.
         warnings: What is odd about the request, sentences for `errors`.
     """
@@ -175,5 +192,6 @@ class Job:
     overrides: Any = None
     models: Any = None
     model_job: dict[str, Any] | None = None
+    lists_workflows: bool = False
     dry_run: bool = False
     warnings: tuple[str, ...] = ()

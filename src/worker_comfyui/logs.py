@@ -59,6 +59,7 @@ def configure(settings: Settings, redactor: Redactor, stream: TextIO | None = No
     handler.setFormatter(TextFormatter(redactor) if text else JsonFormatter(redactor))
     handler.addFilter(_add_context)
     root = logging.getLogger()
+    # The SDK's utils/rp_upload.py calls `basicConfig`: its lines would come twice, and unmasked.
     for old in list(root.handlers):
         root.removeHandler(old)
     root.addHandler(handler)

@@ -83,6 +83,7 @@ class Redactor:
             self._counts -= self._lingering.popleft()[1]
 
     def _renew(self) -> None:
+        # Most jobs bring no secret, and a masker is a pattern to compile.
         if self._counts.keys() != self._masker.secrets:
             self._masker = _Masker(self._counts)
 

@@ -133,6 +133,7 @@ class _Within(Stop):
     def check(self) -> None:
         if self.cancelled():
             raise JobCancelled
+        # The whole first: what ends with its job is not late by itself.
         self._whole.check()
         if self.left() < 0:
             raise self._own_late()

@@ -10,7 +10,8 @@ import math
 from typing import Any
 
 MAX_INTEGER_BITS = 10_000
-"""Python refuses to write longer integers as text, and few readers take them."""
+"""Python writes no integer of more than 4,300 digits, some 14,000 bits, as text
+(https://docs.python.org/3/library/stdtypes.html#int-max-str-digits), and few readers take one."""
 
 
 def clean(value: Any) -> Any:
@@ -30,6 +31,7 @@ def clean(value: Any) -> Any:
     text = str(value)
     if text.isascii():
         return text
+    # Through UTF-16: two surrogates that belong together become the one character that they are.
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 

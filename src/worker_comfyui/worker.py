@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 RUNSYNC_LIMIT_MB = 20.0
 RUN_LIMIT_MB = 10.0
 WITHOUT_SECRETS = frozenset(("images", "videos", "audio", "files", "timings"))
-"""Parts of a result in which no text of the caller or of a node stands."""
+"""Parts of a result in which no text of the caller or of a node stands, but megabytes of base64."""
 ENVELOPE_BYTES = 2000
 """What the SDK and this module write around the result, with room to spare."""
 
@@ -105,7 +105,7 @@ class Worker:
                 log.exception("the worker failed", extra={"event": "job_failed"})
                 result = InternalError(f"{type(error).__name__} in the worker").as_result()
             if self.must_retire:
-                result["refresh_worker"] = True
+                result["refresh_worker"] = True  # the SDK's name for it; `results.post` obeys
             return dict(strict.clean(result))
 
     def close(self) -> None:
@@ -157,5 +157,6 @@ class Worker:
         """
         limit_mb = self._settings.max_result_mb
         if limit_mb is None:
+            # A job of /runsync has an id like `sync-<uuid>-u1`, one of /run `<uuid>-u1`.
             limit_mb = RUNSYNC_LIMIT_MB if job_id.startswith("sync-") else RUN_LIMIT_MB
         return int(limit_mb * MEGA) - ENVELOPE_BYTES

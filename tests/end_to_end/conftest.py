@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.comfyui import FAULT_NODES, prepare_base
+from tests.support.described import Notes, noted
 from tests.support.platform import ROOT, RunningPlatform, running_platform
 from tests.support.worker import worker_environment
 
@@ -20,6 +21,20 @@ def comfyui_of_its_own(folder: Path) -> Mapping[str, str]:
     base = folder / "base"
     prepare_base(base, (FAULT_NODES,))
     return worker_environment(base)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def notes() -> Iterator[Notes]:
+    """Hears everything that is said to and by the platforms of this process."""
+    with noted() as heard:
+        yield heard
+
+
+@pytest.fixture(autouse=True)
+def _as_described(notes: Notes) -> Iterator[None]:
+    """What is sent, answered and made is as docs/openapi.json says, in every test."""
+    yield
+    notes.check()
 
 
 @pytest.fixture(scope="session")

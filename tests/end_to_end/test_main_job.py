@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
 from PIL import ImageChops
 
 from tests.end_to_end.conftest import StartPlatform
 from tests.end_to_end.workflows import colour_of, pictures, request, solid_colour
+from tests.support.described import Notes, check
 from tests.support.handler import comfyui_folders
 from tests.support.platform import ROOT, RunningPlatform
 from tests.support.waiting import wait_until
@@ -44,13 +44,18 @@ def test_the_example_request_gives_its_two_pictures(platform: RunningPlatform) -
     assert names == ["day_00001_.png", "night_00001_.png"]
 
 
-def test_results_and_failures_follow_the_published_schema(platform: RunningPlatform) -> None:
-    schema = json.loads((ROOT / "docs/schemas/result.schema.json").read_text())
-    completed = platform.run_sync(request(solid_colour(1)))
-    failed = platform.run_sync({"workflow": {}})
-    assert (completed["status"], failed["status"]) == ("COMPLETED", "FAILED")
-    Draft202012Validator(schema).validate(completed["output"])
-    Draft202012Validator(schema).validate(failed["output"])
+def test_what_is_said_is_held_against_the_description(
+    platform: RunningPlatform, notes: Notes
+) -> None:
+    """In every test here; this one sees that nothing escapes it."""
+    notes.check()
+    platform.run_sync(request(solid_colour(1)))
+    platform.run_sync({"workflow": {}})
+    assert notes.check() == 2
+    done = platform.run_sync(request(solid_colour(1)))
+    check("Result", done["output"])
+    with pytest.raises(AssertionError, match="not valid under any of the given schemas"):
+        check("Job", {**done, "output": {**done["output"], "unknown": 1}})
 
 
 def test_progress_names_percent_and_node_while_the_job_runs(platform: RunningPlatform) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from node_packs import check
 from node_packs.packages import changes
 from node_packs.snapshot import packages, read, sources
 from node_packs.sources import GitSource, NodeError, RegistrySource, parse
@@ -339,6 +340,7 @@ def test_a_snapshot_s_disabled_nodes_are_left_out() -> None:
 def test_a_snapshot_does_not_change_pytorch() -> None:
     image = "torch==2.14.1\nnumpy>=1.25.0\n"
     assert packages(SNAPSHOT, image) == ["Example_Package==1.0"]
+    assert packages(SNAPSHOT, image + "example.package==2.0\n") == []
 
 
 @pytest.mark.parametrize(
@@ -468,6 +470,21 @@ def test_node_classes_that_did_not_load_fail_the_build(
     assert "error: ComfyUI has no node classes Broken: why" in result.stderr
     (tmp_path / "classes.txt").write_text("Loaded")
     assert run(*command, str(tmp_path / "classes.txt")).returncode == 0
+
+
+def test_a_comfyui_that_never_answers_fails_the_build(
+    comfyui: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (comfyui / "main.py").write_text(
+        "import socket, sys, time\n"
+        "port = int(sys.argv[sys.argv.index('--port') + 1])\n"
+        "listener = socket.create_server(('127.0.0.1', port))\n"
+        "time.sleep(600)\n"
+    )
+    monkeypatch.setenv("COMFYUI_PATH", str(comfyui))
+    monkeypatch.setattr(check, "START_TIMEOUT_S", 3)
+    with pytest.raises(NodeError, match="ComfyUI did not start within 3 s"):
+        check.require_loaded()
 
 
 def test_a_comfyui_that_does_not_start_fails_the_build(

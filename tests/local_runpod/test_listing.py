@@ -43,8 +43,17 @@ def test_a_finished_job_tells_how_many_outputs_there_are(job: Job) -> None:
     assert "output" not in entry
 
 
-def test_a_dry_run_is_told_as_such(job: Job) -> None:
-    job.finish({"status": "dry_run", "inputs": []}, None, 5.0)
+def test_a_film_that_stands_in_two_lists_is_counted_once(job: Job) -> None:
+    film = {"filename": "a.mp4", "media_type": "video/mp4"}
+    job.finish({"images": [film], "videos": [{**film, "same_as": "images[0]"}]}, None, 5.0)
+    assert summary(job, 7)["outputs"] == {"videos": 1}
+
+
+@pytest.mark.parametrize(
+    "output", [{"status": "dry_run", "inputs": []}, {"workflows": {"action": "list", "names": []}}]
+)
+def test_what_only_asks_is_told_as_such(job: Job, output: Any) -> None:
+    job.finish(output, None, 5.0)
     assert summary(job, 7)["isDryRun"] is True
 
 

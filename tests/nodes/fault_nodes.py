@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import itertools
 import json
 import os
@@ -23,6 +24,7 @@ import comfy.model_management
 import comfy.utils
 import folder_paths
 from comfy_execution.graph_utils import ExecutionBlocker
+from PIL import Image, ImageOps
 
 _STEP_SECONDS = 0.05
 
@@ -160,6 +162,35 @@ class TestBusy(_TestNode):
         each = (time.perf_counter() - started) / some
         deque(itertools.repeat(None, int(seconds / each)), maxlen=0)
         return {"ui": {"text": ["done"]}}
+
+
+class TestPreviews(_TestNode):
+    """Shows ``count`` previews at once, which take ComfyUI's event loop about ``seconds``."""
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {
+            "required": {"count": ("INT", {"default": 200, "min": 1}), "seconds": _seconds()},
+            "optional": {"then": (["end", "exit"],)},
+        }
+
+    def run(self, count: int, seconds: float, then: str = "end") -> dict[str, Any]:
+        progress = comfy.utils.ProgressBar(count)
+        image = Image.new("RGB", _side(seconds / count))
+        for step in range(count):
+            progress.update_absolute(step, count, ("JPEG", image, 512))
+        if then == "exit":
+            raise SystemExit("the node wants to exit")
+        return {"ui": {"text": ["shown"]}}
+
+
+def _side(seconds: float) -> tuple[int, int]:
+    """How large a picture is that takes so long to be made a preview on this machine."""
+    image = Image.new("RGB", (2048, 2048))
+    started = time.perf_counter()
+    ImageOps.contain(image, (512, 512), Image.Resampling.LANCZOS).save(io.BytesIO(), "JPEG")
+    side = int(2048 * (seconds / (time.perf_counter() - started)) ** 0.5)
+    return (max(512, side), max(512, side))
 
 
 class TestPrint(_TestNode):
@@ -427,6 +458,7 @@ NODE_CLASS_MAPPINGS = {
         TestFail,
         TestEndExecutor,
         TestBusy,
+        TestPreviews,
         TestPrint,
         TestDetach,
         TestTakeFiles,

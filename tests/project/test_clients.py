@@ -15,13 +15,12 @@ from tests.support.platform import ROOT, RunningPlatform, running_platform
 
 DESCRIPTION = ROOT / "docs" / "openapi.json"
 CLIENTS = ROOT / "tests" / "clients"
-WORKER = [sys.executable, str(ROOT / "tests" / "page" / "worker.py")]
-MADE = "COMPLETED lighthouse_00001_.png\n"
+MADE = "COMPLETED made_00001_.png\n"
 
 
 @pytest.fixture(scope="module")
 def platform() -> Iterator[RunningPlatform]:
-    with running_platform(WORKER) as running:
+    with running_platform([sys.executable, "handler.py"]) as running:
         yield running
 
 
@@ -48,7 +47,20 @@ from made.api.default import runsync
 from made.models import Request
 
 request = Request.from_dict(
-    {"input": {"workflow": {"1": {"class_type": "SaveImage", "inputs": {}}}}}
+    {
+        "input": {
+            "workflow": {
+                "1": {
+                    "class_type": "EmptyImage",
+                    "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0},
+                },
+                "2": {
+                    "class_type": "SaveImage",
+                    "inputs": {"images": ["1", 0], "filename_prefix": "made"},
+                },
+            }
+        }
+    }
 )
 client = Client(base_url=sys.argv[1], timeout=60, raise_on_unexpected_status=True)
 job = runsync.sync(client=client, body=request)

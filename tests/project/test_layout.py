@@ -25,7 +25,8 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "worker preflight",
         "run",
         "workflows",
-        "comfyui delivery models request",
+        "delivery models request",
+        "comfyui",
         "media volume",
         "job logs",
         "redaction",
@@ -69,8 +70,8 @@ INNER = {
     # Packages within a room, and what of their room they know.
     "comfyui/process": {"client"},
     "models/transfer": set(),
-    "workflows/editor": {"problems"},
-    "workflows/embedded": {"problems"},
+    "workflows/editor": set(),
+    "workflows/embedded": set(),
 }
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
 

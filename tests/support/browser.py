@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import resources
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ FLAGS = (
     "--disable-sync",
     "--no-first-run",
 )
+AXE = (resources.files("axe_playwright_python") / "axe.min.js").read_text()
 
 
 def find_browser() -> str | None:
@@ -41,7 +43,7 @@ def running_browser() -> Iterator[Browser]:
     program = find_browser()
     if program is None:
         pytest.skip("no Chromium or Chrome is installed (on Debian: apt-get install chromium)")
-    expect.set_options(timeout=15_000)  # on a busy machine
+    expect.set_options(timeout=30_000)  # on a busy machine
     flags = [*FLAGS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=flags)
@@ -66,7 +68,7 @@ class Watched:
         page.on("console", lambda message: self._note_message(message.type, message.text))
         page.on("pageerror", lambda error: self.problems.append(f"uncaught: {error}"))
         page.on("request", self._note_request)
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(30_000)
 
     def _note_message(self, kind: str, text: str) -> None:
         if kind in {"error", "warning"}:
@@ -78,10 +80,19 @@ class Watched:
             self.problems.append(f"request to {request.url}")
 
 
-def serious_faults(page: Page, axe: str) -> list[Any]:
-    """What axe-core finds serious or critical, as (rule, elements)."""
-    page.evaluate(axe)
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+def serious_faults(page: Page, rules: Sequence[str] | None = None) -> list[Any]:
+    """What axe-core finds serious or critical, as (rule, elements).
+
+    Args:
+        page: The page, as it is now.
+        rules: The only rules to look at; None: all.
+    """
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(AXE)
+    options: dict[str, Any] = {"resultTypes": ["violations"]}
+    if rules is not None:
+        options["runOnly"] = list(rules)
+    found = page.evaluate("options => axe.run(document, options)", options)
     return [
         (fault["id"], [node["html"][:200] for node in fault["nodes"]])
         for fault in found["violations"]

@@ -41,7 +41,7 @@ def encode(
     quality: str = "",
 ) -> None:
     """Add a stream of sound, given as (channels, samples), to a file."""
-    layout = "mono" if len(waveform) == 1 else "stereo"
+    layout = "mono" if len(waveform) == 1 else "stereo"  # ComfyUI knows no other
     rate = sample_rate
     if codec == "libopus":  # which knows these only; what is encoded is resampled
         rate = next((known for known in _OPUS_RATES if known >= rate), _OPUS_RATES[-1])

@@ -20,11 +20,11 @@ def load_image(comfy: Comfy, image: str) -> tuple[Array, Array]:
                 # 16-bit greyscale: ComfyUI scales it so, since Pillow's own conversion clips it.
                 frame = frame.point(lambda value: value * (1 / 255))
             picture = to_array(frame.convert("RGB"))
-            if frames and picture.shape != frames[0].shape:
+            if frames and picture.shape != frames[0].shape:  # icons have several sizes
                 continue
             frames.append(picture)
             masks.append(_inverted_alpha(frame))
-            if opened.format == "MPO":
+            if opened.format == "MPO":  # a camera's: the others are of other lenses
                 break
     return np.stack(frames), np.stack(masks)
 
@@ -41,4 +41,4 @@ def load_mask(comfy: Comfy, image: str, channel: str) -> Array:
 def _inverted_alpha(frame: Image.Image) -> Array:
     if "A" in frame.getbands() or (frame.mode == "P" and "transparency" in frame.info):
         return 1 - to_array(frame.convert("RGBA").getchannel("A"))
-    return np.zeros((64, 64), np.float32)
+    return np.zeros((64, 64), np.float32)  # ComfyUI's, whatever the picture's size

@@ -67,7 +67,7 @@ def save_animated_webp(
         exif[_EXIF_MAKE - offset] = f"{name}:{text}"
     options |= {"exif": exif, "method": _WEBP_METHODS[method]}
     answer = _save_animation(comfy, images, fps, filename_prefix, "webp", options)
-    answer["ui"]["animated"] = [len(images) > 1]
+    answer["ui"]["animated"] = [len(images) > 1]  # a PNG is called animated in any case
     return answer
 
 

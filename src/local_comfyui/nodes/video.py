@@ -52,11 +52,11 @@ class Components:
         options: dict[str, str],
     ) -> None:
         """Add pictures, and the sound as long as they last, to a file."""
-        rate = Fraction(round(self.fps * 1000), 1000)
+        rate = Fraction(round(self.fps * 1000), 1000)  # FFmpeg takes no float
         stream = cast("av.VideoStream", container.add_stream(codec, rate=rate, options=options))
         stream.width, stream.height = self.size()
         stream.pix_fmt = pixel_format
-        stream.bit_rate = 0
+        stream.bit_rate = 0  # so that `crf` decides (nodes_video.py)
         if self.audio is not None:  # first: a file's streams are all there before its packets
             samples = math.ceil(self.audio["sample_rate"] / rate * len(self.images))
             waveform = self.audio["waveform"][0, :, :samples]

@@ -38,7 +38,7 @@ async def submit(request: web.Request) -> web.Response:
         return _refused(verdict.error, verdict.node_errors)
     extra_data = dict(body.get("extra_data") or {})
     if "client_id" in body:
-        extra_data["client_id"] = body["client_id"]
+        extra_data["client_id"] = body["client_id"]  # history shows it there
     sensitive = {name: extra_data.pop(name) for name in _SENSITIVE if name in extra_data}
     item = QueueItem(number, prompt_id, body["prompt"], extra_data, verdict.outputs, sensitive)
     server.queue.put(item)

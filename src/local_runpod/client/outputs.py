@@ -70,6 +70,7 @@ def _json(value: Any) -> bytes:
 
 def safe_name(name: Any, fallback: str) -> str:
     """Make a plain file name of whatever a result names: no folders, no tricks, not hidden."""
+    # PureWindowsPath: it knows both kinds of separators, and drives.
     text = PureWindowsPath(name).name if isinstance(name, str) else ""
     text = re.sub(r'[<>:"/\\|?*]', "_", CONTROLS.sub("_", text)).strip(" .")
     stem, dot, suffix = text.rpartition(".")

@@ -107,6 +107,6 @@ def _data_uri(path: Path, content: bytes) -> str:
 
 def _name_and_path(value: str) -> tuple[str, Path]:
     name, separator, path = value.partition("=")
-    if separator and not Path(value).exists():
+    if separator and not Path(value).exists():  # the name of a file may have a `=` of its own
         return name, Path(path).expanduser()
     return Path(value).name, Path(value).expanduser()

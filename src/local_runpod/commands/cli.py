@@ -18,11 +18,9 @@ from local_runpod.client.submitting import INTERRUPTED
 from local_runpod.commands import keys
 from local_runpod.commands.project import TEST_INPUT
 from local_runpod.commands.run import run
-from local_runpod.commands.serve import serve
+from local_runpod.commands.serve import USAGE_ERROR, serve
 from local_runpod.commands.submit import DEFAULT_ENDPOINT, submit
 from local_runpod.server import StartError
-
-USAGE_ERROR = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 for success, 1 for a failed job or start, 2 for a request that cannot be
         sent, 130 after Ctrl-C.
     """
-    if arguments is None:
+    if arguments is None:  # started as a program: a test's own arguments stay where they are
         keys.hide(os.environ)
     _write_any_text()
     options = _parser().parse_args(arguments)

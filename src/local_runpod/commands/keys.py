@@ -37,10 +37,10 @@ def without_keys(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def hide(environment: MutableMapping[str, str]) -> None:
     """Start this program again with its keys in the environment, which only its user can read."""
-    others, keys = without_keys(sys.orig_argv)
+    others, keys = without_keys(sys.orig_argv)  # with `-m local_runpod`, which argv lacks
     if keys:
         moved = {**environment, MOVED_TO: "\n".join(keys)}
-        os.execve(sys.executable, [sys.executable, *others[1:]], moved)  # noqa: S606 - the same program
+        os.execve(sys.executable, [sys.executable, *others[1:]], moved)  # noqa: S606  # nosec B606  # the same program
 
 
 def moved(environment: MutableMapping[str, str]) -> list[str]:

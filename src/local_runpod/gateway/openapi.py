@@ -182,6 +182,7 @@ _OWN: Schema = {
     "Progress": {
         "description": "How far a running job is.",
         "type": "object",
+        "required": ["percent", "message"],
         "properties": {
             "percent": {"type": "integer", "minimum": 0, "maximum": 100},
             "node_id": {"type": "string"},
@@ -232,7 +233,7 @@ _OWN: Schema = {
                 "type": "object",
                 "additionalProperties": {"type": "integer"},
             },
-            isDryRun={"type": "boolean"},
+            isDryRun={"description": "Nothing ran: it only asked.", "type": "boolean"},
         ),
     },
     "Problem": _object(

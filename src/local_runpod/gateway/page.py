@@ -36,7 +36,7 @@ HEADERS = {
             "require-trusted-types-for 'script'",
         )
     ),
-    "Cache-Control": "no-cache",
+    "Cache-Control": "no-cache",  # another version may serve the same address next
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",

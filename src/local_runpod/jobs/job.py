@@ -147,7 +147,7 @@ class Job:
             fields["output"] = self.output
         if self.error is not None:
             fields["error"] = self.error
-        return dict(sorted(fields.items()))
+        return dict(sorted(fields.items()))  # the order in which hosted answers have them
 
     def webhook_body(self) -> dict[str, Any]:
         """What a webhook gets: the status object, the input and the webhook's own address."""

@@ -79,6 +79,7 @@ class JobQueue:
             raise QueueFullError(f"{len(self._waiting)} jobs are waiting already")
         policy = request.get("policy") or {}
         job = Job(
+            # As hosted ids look: the worker tells by `sync-` which limit a result has.
             id=f"{'sync-' if sync else ''}{uuid.uuid4()}-u1",
             request={
                 name: request[name] for name in WORKER_FIELDS if request.get(name) is not None
@@ -219,6 +220,7 @@ class JobQueue:
                 self._stop(job)
                 job.fail("executionTimeout exceeded", now)
                 self._ended(job)
+        # After the timeouts: a job that is over by both has failed.
         for job in list(self._jobs.values()):
             if now >= job.expires_at:
                 if not job.status.is_final:

@@ -34,10 +34,19 @@ def summary(job: Job, queued_at_ms: int) -> dict[str, Any]:
             if isinstance(output.get(name), str | int | float)
         }
     elif job.status is Status.COMPLETED:
-        entry["isDryRun"] = output.get("status") == "dry_run"
+        # What is stored is asked for, as what would run: nothing of it runs.
+        entry["isDryRun"] = output.get("status") == "dry_run" or "workflows" in output
         lists = {name: output.get(name) for name in LISTS}
-        entry["outputs"] = {n: len(items) for n, items in lists.items() if isinstance(items, list)}
+        counts = {name: len(items) for name, items in lists.items() if isinstance(items, list)}
+        if "images" in counts and "videos" in counts:
+            counts["images"] -= sum(map(_is_film, output["images"]))
+        entry["outputs"] = {name: count for name, count in counts.items() if count}
     return entry
+
+
+def _is_film(image: Any) -> bool:
+    """Tell a film that stands among the images, too: it is counted once."""
+    return isinstance(image, dict) and str(image.get("media_type")).startswith("video/")
 
 
 def _cut(value: Any) -> Any:

@@ -4,6 +4,7 @@ import { parse } from "./json.js";
 
 const HOSTED = "https://api.runpod.ai/v2";
 const RUN_LIMIT = 10 * 1024 * 1024; // bytes that /run takes; /runsync takes more
+const ASK_WAIT_MS = 5000; // after that it is told what is waited for
 const FINAL = new Set(["COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"]);
 
 /** Whether a job is over. */
@@ -55,6 +56,15 @@ export class Endpoint {
   /** The jobs that this server knows, newest first; RunPod has no such list. */
   async jobs() {
     return (await this.#call("GET", "jobs")).jobs;
+  }
+
+  /** Has the worker answer a question; `onChange` gets the job while it waits. Null: `signal` ended it. */
+  async ask(body, onChange, signal) {
+    const job = await this.submit(body, ASK_WAIT_MS);
+    if (signal.aborted) return null;
+    if (isFinal(job)) return job;
+    onChange(job);
+    return this.follow(job.id, onChange, signal);
   }
 
   /** Asks for a job until it is over; `onChange` gets each answer. Passing errors are survived. */

@@ -29,6 +29,12 @@ export class Form {
     this.show([]);
   }
 
+  /** Whether an input is sent with another value than the workflow's, or with a file. */
+  isChanged(input) {
+    const name = nameOf(input);
+    return this.values.has(name) || this.files.has(name);
+  }
+
   /** Makes the form: nodes with prompts, files, seeds and sizes first, the rest folded. */
   show(inputs) {
     this.#fields.clear();
@@ -63,25 +69,28 @@ export class Form {
     for (const { draw } of this.#fields.values()) draw?.();
   }
 
-  /** Marks the fields that errors name; gives a function that goes to the first, if there is one. */
+  /** Marks the fields that errors name; gives the first error that the form has a place for. */
   mark(details) {
-    for (const { control, problem } of this.#fields.values()) {
-      control.removeAttribute("aria-invalid");
-      problem.textContent = "";
-    }
+    for (const field of this.#fields.values()) unmark(field);
     const named = details
-      .map((detail) => [this.#fields.get(`${detail.node_id}.${detail.input}`), detail])
+      .map((detail) => [this.#fields.get(nameOf(detail)), detail])
       .filter(([field]) => field !== undefined);
     for (const [{ control, problem }, detail] of named) {
       control.setAttribute("aria-invalid", "true");
       problem.textContent = detail.message;
     }
-    if (named.length === 0) return null;
+    return named[0]?.[1] ?? details.find((detail) => this.wayTo(detail));
+  }
+
+  /** Gives a function that goes to an input's field, or its node's first; null where there is none. */
+  wayTo(input) {
+    const ofNode = () => [...this.#fields].find(([name]) => name.startsWith(`${input.node_id}.`))?.[1];
+    const field = this.#fields.get(nameOf(input)) ?? (input.input ? undefined : ofNode());
+    if (field === undefined) return null;
     return () => {
-      const { control } = named[0][0];
-      const folded = control.closest("details");
+      const folded = field.control.closest("details");
       if (folded) folded.open = true;
-      control.focus();
+      field.control.focus();
     };
   }
 
@@ -133,6 +142,7 @@ export class Form {
   #change(input, json) {
     if (json === undefined || json === write(input.value)) this.values.delete(nameOf(input));
     else this.values.set(nameOf(input), json);
+    unmark(this.#fields.get(nameOf(input)));
     this.#onChange();
   }
 
@@ -207,11 +217,11 @@ export class Form {
       parts: [
         element(
           "div",
-          { class: "row" },
+          { class: "row seed" },
           control,
           element("button", { type: "button", class: "small", onclick: redraw }, "New"),
+          element("label", { class: "check", htmlFor: each.id }, each, "new for each run"),
         ),
-        element("label", { class: "check", htmlFor: each.id }, each, "new for each run"),
       ],
     };
   }
@@ -224,7 +234,7 @@ export class Form {
     const preview = element("img", { alt: "", hidden: true });
     const tell = () => {
       const file = this.files.get(name);
-      label.textContent = file ? `${file.name} (${sizeOf(file.size)})` : `${input.value ?? "no file"}`;
+      label.textContent = file ? `${file.name} (${sizeOf(file.size)})` : `${input.value || "no file"}`;
       preview.hidden = !file?.url;
       if (file?.url) preview.src = file.url;
     };
@@ -237,6 +247,7 @@ export class Form {
       const sentName = others.includes(file.name) ? `${input.node_id}-${file.name}` : file.name;
       this.files.set(name, { name: sentName, data, size: file.size, kind, url });
       tell();
+      unmark(this.#fields.get(name));
       this.#onChange();
     };
     control.addEventListener("change", () => take(control.files[0]));
@@ -250,6 +261,11 @@ export class Form {
     tell();
     return { control, parts: [control, zone] };
   }
+}
+
+function unmark({ control, problem }) {
+  control.removeAttribute("aria-invalid");
+  problem.textContent = "";
 }
 
 /** Lets files be dropped on an element. */

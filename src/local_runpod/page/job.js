@@ -15,6 +15,14 @@ const WORDS = {
   TIMED_OUT: "Timed out",
 };
 
+const STEPS = {
+  inputs_ms: "reading inputs",
+  models_ms: "models",
+  wait_ms: "waiting for ComfyUI",
+  execution_ms: "in ComfyUI",
+  delivery_ms: "delivery",
+};
+
 let previewUrl = null;
 let announced = "";
 
@@ -62,9 +70,10 @@ export function showError(message, details = []) {
   show(byId("error"), true);
 }
 
-/** Offers a way to the input that is wrong: a function that goes there, or null. */
-export function offerWay(goTo) {
+/** Offers a way to what is wrong: a function that goes there, or null. */
+export function offerWay(goTo, words = "") {
   byId("error-go").onclick = goTo;
+  byId("error-go").textContent = words;
   show(byId("error-go"), goTo !== null);
 }
 
@@ -123,9 +132,7 @@ function showFacts(job, timings) {
   const facts = [
     ["in the queue", job.delayTime],
     ["on the worker", job.executionTime],
-    ...Object.entries(timings)
-      .filter(([name]) => name.endsWith("_ms") && name !== "total_ms")
-      .map(([name, value]) => [name.replace(/_ms$/, "").replaceAll("_", " "), value]),
+    ...Object.entries(STEPS).map(([name, words]) => [words, timings[name]]),
   ].filter(([, value]) => typeof value === "number");
   byId("job-facts").replaceChildren(
     ...facts.map(([name, value]) =>

@@ -1,23 +1,27 @@
 // The page: a workflow comes in, its inputs become a form, a job runs, its results are shown.
 
 import { byId, element, show } from "./dom.js";
-import { Endpoint, isFinal } from "./endpoint.js";
+import { Endpoint } from "./endpoint.js";
 import { acceptDrops, Form } from "./form.js";
-import { clearJob, offerWay, showError, showJob } from "./job.js";
+import { clearJob, offerWay, showError, showJob, wordOf } from "./job.js";
 import { watchQueue } from "./queue.js";
 import { bodyOf, samplesOf } from "./request.js";
+import { watchStored } from "./stored.js";
 import { Workflow } from "./workflow.js";
-
-const DRY_RUN_WAIT_MS = 60000;
 
 let endpoint = new Endpoint();
 let workflow = null;
+let problems = []; // what the worker says of the workflow before it runs
 let understood = false; // the worker has described the workflow: it takes values beside it
 let looking = new AbortController(); // ends the wait for a description
 let following = null; // ends the following of the job that is shown
-let running = null; // the id of the job that can be cancelled
+let running = null; // the id of the job that is shown, while it is not over
 
-const form = new Form(byId("inputs"), updateSamples);
+const form = new Form(byId("inputs"), () => {
+  showProblems();
+  updateSamples();
+});
+const closeStored = watchStored(() => endpoint, (name) => open(Workflow.stored(name)));
 const refreshQueue = watchQueue(() => endpoint, { open: openJob, cancel: cancelJob });
 
 // The endpoint
@@ -28,6 +32,7 @@ byId("endpoint-form").addEventListener("submit", (event) => {
   endpoint = new Endpoint(isHosted ? byId("endpoint-id").value.trim() : "", byId("endpoint-key").value);
   byId("endpoint-name").textContent = isHosted ? endpoint.id : "This server";
   byId("endpoint-details").open = false;
+  closeStored();
   refreshQueue();
   updateSamples();
   if (workflow) inspect(workflow);
@@ -47,10 +52,6 @@ byId("workflow-file").addEventListener("change", () => {
   byId("workflow-file").value = ""; // the same file may be taken again
 });
 acceptDrops(byId("workflow-drop"), take);
-byId("stored-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  open(Workflow.stored(byId("stored-name").value.trim()));
-});
 byId("example").addEventListener("click", async () => {
   const response = await fetch("page/example.json");
   take(new File([await response.text()], "example.json"));
@@ -88,10 +89,8 @@ async function inspect(looked) {
   try {
     const options = { overrides: true, live: true, dryRun: true };
     const body = bodyOf(looked, { values: new Map(), files: form.files }, options);
-    let job = await endpoint.submit(body, DRY_RUN_WAIT_MS);
-    if (!isFinal(job)) {
-      job = await endpoint.follow(job.id, () => {}, looking.signal);
-    }
+    const tell = (now) => sayOfWorkflow(`Asking the worker what can be set: ${wordOf(now.status).toLowerCase()} …`);
+    const job = await endpoint.ask(body, tell, looking.signal);
     if (job !== null && workflow === looked) describe(job);
   } catch (error) {
     if (workflow === looked) sayOfWorkflow(error.message, looked.api === null);
@@ -104,9 +103,9 @@ function describe(job) {
     understood = true;
     workflow.api ??= output.workflow;
     form.show(Array.isArray(output.inputs) ? output.inputs : workflow.plainInputs());
-    const problems = Array.isArray(output.problems) ? output.problems : [];
-    const count = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
-    sayOfWorkflow(problems.length > 0 ? `${count}, before it runs:` : "", problems.length > 0, problems);
+    problems = Array.isArray(output.problems) ? output.problems : [];
+    form.mark(problems);
+    showProblems();
     showModels(output.models);
   } else if (workflow.api) {
     sayOfWorkflow(""); // A worker that knows no dry run: the form is made of the plain values.
@@ -114,6 +113,14 @@ function describe(job) {
     sayOfWorkflow(job.error ?? "The worker does not understand this file.", true, output.details);
   }
   updateSamples();
+}
+
+/** Shows the problems whose inputs have not been changed since. */
+function showProblems() {
+  if (!understood) return;
+  const left = problems.filter((problem) => !form.isChanged(problem));
+  const count = left.length === 1 ? "1 problem" : `${left.length} problems`;
+  sayOfWorkflow(left.length > 0 ? `${count}, before it runs:` : "", left.length > 0, left);
 }
 
 function showModels(models) {
@@ -127,11 +134,15 @@ function sayOfWorkflow(text, isProblem = false, details = []) {
   const line = byId("workflow-state");
   line.textContent = text;
   line.classList.toggle("problem", isProblem);
-  const items = (Array.isArray(details) ? details : []).map((detail) => {
-    const where = detail.node_id ? `Node ${detail.node_id}${detail.input ? `, ${detail.input}` : ""}: ` : "";
-    return element("li", {}, where, String(detail.message ?? detail));
-  });
-  byId("workflow-problems").replaceChildren(...items);
+  byId("workflow-problems").replaceChildren(...(Array.isArray(details) ? details : []).map(problemOf));
+}
+
+/** One problem, with the way to its input where the form has it. */
+function problemOf(detail) {
+  const where = detail.node_id ? `Node ${detail.node_id}${detail.input ? `, ${detail.input}` : ""}` : "";
+  const goTo = form.wayTo(detail);
+  const place = goTo ? element("button", { type: "button", class: "link", onclick: goTo }, where) : where;
+  return element("li", {}, place, where ? ": " : "", String(detail.message ?? detail));
 }
 
 // The job
@@ -141,14 +152,16 @@ byId("run-form").addEventListener("submit", async (event) => {
   if (!byId("run-form").reportValidity()) return;
   form.drawSeeds();
   updateSamples();
+  following?.abort();
   clearJob();
   showJob({ status: "IN_QUEUE" });
-  setRunning("…");
+  const byButton = document.activeElement === byId("run");
+  byId("run").disabled = true; // one at a time from here; the list of jobs has the others
   byId("job-card").scrollIntoView({ block: "nearest" });
   try {
     const job = await endpoint.submit(body());
     refreshQueue();
-    await follow(job.id);
+    await follow(job.id, byButton);
   } catch (error) {
     setRunning(null);
     showJob({ status: "FAILED", error: error.message });
@@ -161,26 +174,32 @@ function body() {
   return bodyOf(workflow, form, { overrides: understood, live: understood });
 }
 
-async function follow(id) {
+/** Shows a job until it is over; the keyboard's focus goes to its Cancel, where that is wished. */
+async function follow(id, takesFocus = false) {
   following?.abort();
   following = new AbortController();
   setRunning(id);
+  if (takesFocus) byId("cancel").focus({ preventScroll: true });
   const job = await endpoint.follow(id, showJob, following.signal);
   if (job === null) return; // another one is followed
   setRunning(null);
   refreshQueue();
   const details = Array.isArray(job.output?.details) ? job.output.details : [];
-  offerWay(form.mark(job.status === "FAILED" ? details : []));
+  const first = form.mark(job.status === "FAILED" ? details : []);
+  if (first) offerWay(form.wayTo(first), first.input ? "Go to the input" : "Go to the node");
 }
 
 function setRunning(id) {
+  const hadFocus = document.activeElement === byId("cancel");
   running = id;
-  byId("cancel").disabled = id === null || id === "…";
-  byId("run").disabled = id !== null;
+  show(byId("cancel"), id !== null);
+  if (id === null) byId("run").disabled = false;
+  if (id === null && hadFocus) byId("job-title").focus({ preventScroll: true }); // what it made follows
 }
 
 async function openJob(id) {
   clearJob();
+  byId("run").disabled = false; // it may be anybody's
   byId("job-card").scrollIntoView({ block: "start" });
   byId("job-title").focus();
   try {

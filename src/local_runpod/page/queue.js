@@ -19,7 +19,9 @@ export function watchQueue(endpoint, actions) {
     const used = endpoint();
     try {
       showHealth(await used.health());
-      const jobs = used.isHosted ? [] : await used.jobs();
+      const known = used.isHosted ? [] : await used.jobs();
+      // What this page and others only asked is nobody's result.
+      const jobs = known.filter((job) => !(job.isDryRun && job.status === "COMPLETED"));
       show(byId("jobs-card"), !used.isHosted);
       const now = JSON.stringify(jobs);
       // Not made anew without need: the keyboard's focus may be in it.
@@ -82,7 +84,6 @@ const timeOf = (job) => new Date(job.queuedAt).toLocaleTimeString();
 
 function aboutOf(job) {
   if (job.error) return job.error;
-  if (job.isDryRun) return "only looked at";
   if (job.progress) return `${job.progress.percent ?? 0} % ${job.progress.node ?? ""}`;
   return Object.entries(job.outputs ?? {})
     .map(([kind, count]) => `${count} ${count === 1 ? kind.replace(/s$/, "") : kind}`)

@@ -47,6 +47,9 @@ function figureOf(item, data, list) {
   }
   const facts = [
     item.width && `${item.width} × ${item.height}`,
+    item.seconds && `${Math.round(item.seconds * 10) / 10} s`,
+    item.fps && `${Math.round(item.fps * 100) / 100} frames a second`,
+    item.has_audio === true && "with sound",
     item.bytes && sizeOf(item.bytes),
     item.node_id && `node ${item.node_id}`,
   ].filter(Boolean);

@@ -66,15 +66,13 @@ def application(operations: Mapping[str, Operation], around: Middleware) -> web.
             return await around(request, address, operation.handler)
         except ProblemError as problem:
             return problem.response()
-        except asyncio.CancelledError:  # the client is gone
-            raise
-        except ConnectionError:
+        except (asyncio.CancelledError, ConnectionError):  # the client is gone
             raise
         except Exception:
             log.exception("%s %s", request.method, request.path)
             return ProblemError(500, "internal server error").response()
 
-    app = web.Application(client_max_size=0)
+    app = web.Application(client_max_size=0)  # no limit: `read_body` has its own
     app.router.add_route("*", "/{path:.*}", handle)
     return app
 

@@ -18,11 +18,12 @@ def main() -> None:
     """Become the program that the arguments name."""
     parent = int(sys.argv[1])
     if sys.platform == "linux":
+        # Not SIGKILL: the worker has a ComfyUI to end.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it ended before the kernel knew
             sys.exit(1)
     try:
-        os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606 - the platform's own choice of program
+        os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606  # nosec B606  # the platform's own choice of program
     except OSError as error:
         sys.exit(f"Cannot start {sys.argv[2]}: {error.strerror}")
 

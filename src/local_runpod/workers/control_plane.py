@@ -173,7 +173,7 @@ class ControlPlane:
             self._queue.finish(
                 job, result.get("output"), error_text(error) if error else None, size
             )
-        if result.get("stopPod"):
+        if result.get("stopPod"):  # also where the job itself is over already
             self._on_stop_pod(worker_id)
         return web.Response()
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 LOOPBACK_HOSTS = "127.0.0.1,localhost,::1"
+# With the first, workers would take no jobs; the keys are those of clients, the path is this one's.
 NOT_INHERITED = ("SERVE_API_LOCALLY", "RUNPOD_API_KEY", "LOCAL_RUNPOD_API_KEY", "PYTHONPATH")
 
 
@@ -53,6 +54,7 @@ def worker_environment(
             own["COMFYUI_ARGS"] = " ".join(filter(None, flags))
         elif inherited.get("COMFYUI_PATH") and several:
             flags = [
+                # One file may be used by one ComfyUI only: the next would not start.
                 "--database-url sqlite:///:memory:",
                 f"--temp-directory {shlex.quote(str(folder))}",
             ]

@@ -172,6 +172,7 @@ class WorkerPool:
                 self._registry.remove(worker.id)
                 self._queue.release(worker.id)
                 del self.running[worker.id]
+                # What left the process group may hold the pipe open for ever.
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(reading, 1)
                 worker.pipe.close()
@@ -218,6 +219,7 @@ class WorkerPool:
 
     async def _end(self, worker: WorkerProcess, grace_s: float) -> int:
         """Ask the worker to end; kill it when it does not."""
+        # First no more jobs, then the signal: the SDK loses a job that comes after it.
         self._registry.drain(worker.id)
         worker.signal(signal.SIGTERM)
         await asyncio.sleep(SIGNAL_S)

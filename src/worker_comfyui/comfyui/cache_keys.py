@@ -26,7 +26,7 @@ from worker_comfyui.job import Workflow, is_link
 MARK = "worker_comfyui_run"
 MAX_REMEMBERED = 200_000
 """Digests of 16 bytes; a worker that has seen more marks every node."""
-MAX_NAME = 4096
+MAX_NAME = 4096  # PATH_MAX of Linux: longer texts name no file
 
 _MARK_IN_JSON = re.compile(
     rb',\s*(\\*)"' + MARK.encode() + rb'\1":\s*\1"[0-9a-f-]{1,64}\1"|'
@@ -68,6 +68,7 @@ class CacheKeys:
         marks = self._of_files(workflow, contents)
         known = {**contents, **marks}
         for node_id, digest in _digests(workflow, output_nodes, known).items():
+            # `_run` has also what ComfyUI's cache dropped long ago: such a node runs in any case.
             if self._mark_all or digest in self._run:
                 marks[node_id] = mark
             self._run.add(digest)
@@ -114,7 +115,7 @@ def remove_marks(path: Path) -> None:
     Spaces take their place, which JSON ignores, so that no length in the file changes: that is
     right for every container that does not compress its texts, and PNG's checksums are made anew.
     """
-    if path.stat().st_size == 0:
+    if path.stat().st_size == 0:  # nothing that mmap takes
         return
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as data:
         found = [match.span() for match in _MARK_IN_JSON.finditer(data)]
@@ -163,8 +164,8 @@ def _digests(
     """
     done: dict[str, Digest] = {}
     for start in wanted:
-        stack = [start]
-        begun: set[str] = set()
+        stack = [start]  # no recursion: workflows may be thousands of nodes long
+        begun: set[str] = set()  # ends a loop of links, which ComfyUI refuses later
         while stack:
             node_id = stack[-1]
             sources = [s for s in _sources(workflow, node_id) if s not in done and s not in begun]

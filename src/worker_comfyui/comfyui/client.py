@@ -6,14 +6,15 @@ Routes and their answers: ComfyUI 0.3.64 server.py, and later versions where the
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlencode
 
-import requests
+from urllib3 import BaseHTTPResponse
+from urllib3.filepost import encode_multipart_formdata
 
 from worker_comfyui.errors import ComfyUnavailable
 from worker_comfyui.hosts import connections
@@ -50,7 +51,7 @@ class ComfyClient:
         self.address = address
         self._timeout_s = timeout_s
         # ComfyUI is on this machine or in this network: a proxy for the internet is not for it.
-        self._session = connections.session()
+        self._server = connections.server(address)
 
     def __enter__(self) -> Self:
         return self
@@ -65,12 +66,12 @@ class ComfyClient:
 
     def close(self) -> None:
         """Close the connections."""
-        self._session.close()
+        self._server.close()
 
     def is_ready(self, *, timeout_s: float | None = None) -> bool:
         """Tell whether the server answers; it listens only once its nodes are loaded."""
         try:
-            return self._request("GET", "/prompt", timeout_s=timeout_s).status_code == 200
+            return self._ask("GET", "/prompt", timeout_s=timeout_s)[0] == 200
         except ComfyUnavailable:
             return False
 
@@ -81,13 +82,17 @@ class ComfyClient:
     def upload(self, name: str, path: Path) -> str:
         """Put a file into the input folder, over one of that name; return the name it got."""
         subfolder, _, filename = name.rpartition("/")
-        with path.open("rb") as file:
-            answer = self._json(
-                "POST",
-                "/upload/image",
-                files={"image": (filename, file, "application/octet-stream")},
-                data={"overwrite": "true", "subfolder": subfolder, "type": "input"},
-            )
+        body, content_type = encode_multipart_formdata(
+            {
+                "image": (filename, path.read_bytes(), "application/octet-stream"),
+                # Else it is stored under another name where one is there (server.py, image_upload).
+                "overwrite": "true",
+                "subfolder": subfolder,
+                "type": "input",
+            }
+        )
+        headers = {"Content-Type": content_type}
+        answer = self._json("POST", "/upload/image", body=body, headers=headers)
         stored, folder = answer.get("name"), answer.get("subfolder")
         if not isinstance(stored, str):
             raise BadAnswer("ComfyUI answered POST /upload/image without a name")
@@ -112,7 +117,7 @@ class ComfyClient:
             "client_id": client_id,
             "extra_data": extra_data,
         }
-        status, content = self._ask("POST", "/prompt", json=body)
+        status, content = self._ask("POST", "/prompt", **_as_json(body))
         if status != 200:
             raise PromptRefused(status, _refusal(content))
         answer = _object(content)
@@ -138,12 +143,12 @@ class ComfyClient:
     def cancel(self, prompt_id: str) -> None:
         """Take the prompt from the queue, or interrupt it if it runs; touch no other prompt."""
         # In this order: a prompt that begins to run between the two is interrupted.
-        self._request("POST", "/queue", json={"delete": [prompt_id]})
-        self._request("POST", "/interrupt", json={"prompt_id": prompt_id})
+        self._ask("POST", "/queue", **_as_json({"delete": [prompt_id]}))
+        self._ask("POST", "/interrupt", **_as_json({"prompt_id": prompt_id}))
 
     def forget(self, prompt_id: str) -> None:
         """Remove the prompt's history entry."""
-        self._request("POST", "/history", json={"delete": [prompt_id]})
+        self._ask("POST", "/history", **_as_json({"delete": [prompt_id]}))
 
     def node_class(self, class_type: str) -> dict[str, Any] | None:
         """Return what a node class takes (an entry of /object_info), or None if there is none.
@@ -184,10 +189,6 @@ class ComfyClient:
             raise BadAnswer(f"ComfyUI answered GET {path} with {status} and no list")
         return [name for name in answer if isinstance(name, str)]
 
-    def node_classes(self) -> Iterable[str]:
-        """Return the names of all node classes. Slow: ComfyUI lists all model folders for it."""
-        return list(self._json("GET", "/object_info"))
-
     def download(self, *, filename: str, subfolder: str, folder_type: str, to: Path) -> int:
         """Write a file of ComfyUI's to `to`; return its size in bytes.
 
@@ -196,22 +197,13 @@ class ComfyClient:
             ComfyUnavailable: it came only in part.
         """
         query = urlencode({"filename": filename, "subfolder": subfolder, "type": folder_type})
-        # As it is: the size could not be checked otherwise.
-        headers = {"Accept-Encoding": "identity"}
-        response = self._request("GET", f"/view?{query}", stream=True, headers=headers)
-        with response:
-            if response.status_code != 200:
-                raise FileMissing(f"HTTP {response.status_code}")
+        with self._request("GET", f"/view?{query}") as response:
+            if response.status != 200:
+                raise FileMissing(f"HTTP {response.status}")
             size = 0
             with to.open("wb") as file:
-                try:
-                    for chunk in response.iter_content(CHUNK_BYTES):
-                        size += file.write(chunk)
-                except requests.RequestException as error:
-                    raise ComfyUnavailable(f"{filename} came only in part: {error}") from error
-        expected = response.headers.get("Content-Length")
-        if expected is not None and int(expected) != size:
-            raise ComfyUnavailable(f"{filename} came only in part: {size} of {expected} bytes")
+                for chunk in _chunks(response, filename):
+                    size += file.write(chunk)
         return size
 
     def _json(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
@@ -230,30 +222,48 @@ class ComfyClient:
 
     def _ask(self, method: str, path: str, **arguments: Any) -> tuple[int, bytes | None]:
         """Return status and body; None for a body that would fill the memory."""
-        with self._request(method, path, stream=True, **arguments) as response:
+        with self._request(method, path, **arguments) as response:
             content = bytearray()
-            try:
-                for piece in response.iter_content(CHUNK_BYTES):
-                    content += piece
-                    if len(content) > MAX_ANSWER_BYTES:
-                        return response.status_code, None
-            except requests.RequestException as error:
-                raise ComfyUnavailable(f"{method} {path} was answered in part: {error}") from error
-            return response.status_code, bytes(content)
+            for piece in _chunks(response, f"the answer to {method} {path}"):
+                content += piece
+                if len(content) > MAX_ANSWER_BYTES:
+                    return response.status, None
+            return response.status, bytes(content)
 
+    @contextmanager
     def _request(
         self, method: str, path: str, *, timeout_s: float | None = None, **arguments: Any
-    ) -> requests.Response:
-        url = f"http://{self.address}{path}"
+    ) -> Iterator[BaseHTTPResponse]:
+        """Send a request; what is not read of its answer is given up, with the connection."""
         timeout = self._timeout_s if timeout_s is None else timeout_s
         try:
             # ComfyUI never redirects: an answer that does is not from it.
-            return self._session.request(
-                method, url, timeout=timeout, allow_redirects=False, **arguments
+            response = self._server.urlopen(
+                method,
+                path,
+                timeout=timeout,
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                **arguments,
             )
-        except (requests.RequestException, ValueError) as error:  # ValueError: a bad redirect
+        except connections.FAILURES as error:
             reason = _innermost(error)
             raise ComfyUnavailable(f"ComfyUI did not answer {method} {path}: {reason}") from error
+        with closing(response):
+            yield response
+
+
+def _as_json(body: dict[str, Any]) -> dict[str, Any]:
+    headers = {"Content-Type": "application/json"}
+    return {"body": json.dumps(body).encode(), "headers": headers}
+
+
+def _chunks(response: BaseHTTPResponse, what: str) -> Iterator[bytes]:
+    try:
+        yield from response.stream(CHUNK_BYTES)
+    except connections.FAILURES as error:
+        raise ComfyUnavailable(f"{what} came only in part: {_innermost(error)}") from error
 
 
 def _innermost(error: BaseException) -> str:

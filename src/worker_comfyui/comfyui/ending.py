@@ -51,7 +51,7 @@ def failure(entry: dict[str, Any]) -> JobError | None:
             return None
         if kind == "execution_interrupted":
             return _interrupted(data)
-        if kind == "execution_error" and data.get("exception_type") != "ExecutionBlocked":
+        if kind == "execution_error":
             return _failed(data, _has_graph(entry))
     if status.get("completed"):
         return None

@@ -6,10 +6,23 @@ import socket
 from contextlib import suppress
 
 import websocket
+from websocket._abnf import frame_buffer
+
+MAX_FRAME_BYTES = 256 << 20
+"""Far above any picture that a node sends; a frame is held in memory."""
 
 
 class Disconnected(Exception):
     """The websocket is closed, or could not be opened."""
+
+
+class _Frames(frame_buffer):
+    """Takes no frame that announces more than it may have: ComfyUI's history is asked then."""
+
+    def recv_length(self) -> None:
+        super().recv_length()
+        if self.length is not None and self.length > MAX_FRAME_BYTES:
+            raise websocket.WebSocketProtocolException(f"a frame of {self.length} bytes")
 
 
 class EventStream:
@@ -23,6 +36,8 @@ class EventStream:
         """
         # The library checks UTF-8 byte by byte in Python: minutes for what a node may report.
         self._socket = websocket.WebSocket(skip_utf8_validation=True)
+        received = self._socket.frame_buffer.recv
+        self._socket.frame_buffer = _Frames(received, skip_utf8_validation=True)
         host, _, port = address.rpartition(":")
         try:
             # A socket of our own: the library would go through a proxy of the environment.

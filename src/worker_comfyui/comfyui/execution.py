@@ -70,7 +70,7 @@ class Execution:
         self._link.connect()
         follower = Follower(self._link, self.prompt_id, self._settings, on_event)
         with logs.fields(prompt_id=self.prompt_id):
-            self._may_be_queued = True
+            self._may_be_queued = True  # from here on: the answer may be lost
             try:
                 node_errors = self._link.patient.queue_prompt(
                     workflow,
@@ -81,7 +81,7 @@ class Execution:
             except PromptRefused:
                 self._may_be_queued = False
                 raise
-            except BadAnswer:
+            except BadAnswer:  # nothing was lost on the way
                 raise
             except ComfyUnavailable as error:
                 if not self._was_queued():

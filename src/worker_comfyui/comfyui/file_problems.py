@@ -15,6 +15,7 @@ from worker_comfyui.wording import cut, likely, listed
 _URL = re.compile(r"https?://|data:", re.IGNORECASE)
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:[/\\]")
 _OTHER_FOLDER = re.compile(r"\[(output|temp)\]\s*$")
+# Choices with such names are models, presets and wildcards.
 _NO_INPUT_FILES = frozenset(("application/json", "text/plain", "application/octet-stream"))
 
 

@@ -131,7 +131,7 @@ class Follower:
             time.sleep(pause)
             return
         try:
-            frame = self._link.stream.receive(max(0.001, pause))
+            frame = self._link.stream.receive(pause)
         except Disconnected as error:
             log.warning("websocket lost: %s; asking history meanwhile", str(error))
             self.was_cut = True

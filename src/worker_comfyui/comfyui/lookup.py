@@ -35,4 +35,4 @@ def lookup(
         said = (advice or {}).get(str(detail.get("received")))
         return {**located, "message": f"{located['message']}; {said}"} if said else located
 
-    return Lookup(workflow, client.node_class, client.node_classes, list(sent), locate)
+    return Lookup(workflow, client.node_class, client.object_info, list(sent), locate)

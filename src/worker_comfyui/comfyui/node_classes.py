@@ -5,7 +5,7 @@ Shapes: GET /object_info of ComfyUI 0.3.64 (server.py `node_info`); newer versio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from worker_comfyui.job import Workflow
@@ -53,7 +53,7 @@ class NodeClasses:
         return found
 
 
-def inputs_of(node_class: NodeClass) -> Iterator[tuple[str, Any]]:
+def inputs_of(node_class: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the name and the configuration of each input, as `[type or choices, {...}?]`."""
     groups = node_class.get("input")
     for group in ("required", "optional"):

@@ -48,6 +48,7 @@ def node_problems(node_errors: Any, lookup: Lookup, *, told: Container[str] = ()
     """Turn `node_errors` into details: one for each problem of each node, but of types `told`."""
     if not isinstance(node_errors, dict):
         return []
+    # Each description is a request to ComfyUI, and many problems may be of one class.
     lookup = replace(lookup, node_class=cache(lookup.node_class))
     details: list[Detail] = []
     for node_id, node in node_errors.items():

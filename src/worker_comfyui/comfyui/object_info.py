@@ -14,6 +14,7 @@ from worker_comfyui.comfyui.client import ComfyClient
 from worker_comfyui.comfyui.process.supervisor import Incarnation
 
 FRESH_S = 30.0
+"""After that, models that have come onto the volume since are among the choices."""
 
 
 class ObjectInfo:

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 from worker_comfyui.errors import Detail
@@ -43,8 +44,8 @@ class Outputs:
 
     Attributes:
         artifacts: Files to deliver.
-        temporary: Previews: shown in ComfyUI's page, not meant to be kept; also the picture that
-            VideoHelperSuite saves beside a video, in whichever folder.
+        temporary: Previews: shown in ComfyUI's page, not meant to be kept; also what
+            VideoHelperSuite leaves beside a film, in whichever folder.
         texts: `{"node_id", "name"?, "text"}` each, as in the result.
         problems: What was reported but cannot be used, with `node_id` and `message`.
     """
@@ -72,16 +73,32 @@ class _Collector:
         if artifact.folder_type == "output":
             self.artifacts.setdefault(artifact.name, artifact)
         elif artifact.folder_type == "temp":
-            self.temporary.setdefault(artifact.name, artifact)
+            self._shown(artifact)
         if isinstance(item.get("workflow"), str):
-            self._cover(node_id, item)
+            self._beside_a_film(node_id, key, item)
 
-    def _cover(self, node_id: str, item: dict[str, Any]) -> None:
-        """Take the picture that VideoHelperSuite saves beside a video, to carry its workflow."""
-        named = {**item, "filename": item["workflow"], "format": None}
+    def _beside_a_film(self, node_id: str, key: str, item: dict[str, Any]) -> None:
+        """Take what VideoHelperSuite leaves beside a film; ComfyUI's page shows the film alone.
+
+        With `X-audio.mp4` it leaves `X.png`, which carries the workflow, and `X.mp4`, the film
+        before it had sound (nodes.py, `combine_video`). Where that lies in the temp folder it is
+        left there, as all that was not reported.
+        """
         with suppress(ValueError):
-            cover = _artifact(node_id, "images", named)
-            self.temporary.setdefault(cover.name, cover)
+            # The `format` is that of the film.
+            cover = {**item, "filename": item["workflow"], "format": None}
+            self._shown(_artifact(node_id, "images", cover))
+            film, stem = PurePath(item["filename"]), PurePath(item["workflow"]).stem
+            if film.stem == f"{stem}-audio" and item.get("type") != "temp":
+                silent = {**item, "filename": f"{stem}{film.suffix}"}
+                self._shown(_artifact(node_id, key, silent))
+
+    def _shown(self, file: OutputFile) -> None:
+        self.temporary.setdefault(file.name, file)
+
+    def is_only_shown(self, file: OutputFile) -> bool:
+        """Tell whether no node reported this very file as saved."""
+        return file.folder_type != "output" or file.name not in self.artifacts
 
     def value(self, node_id: str, key: str, value: object, depth: int = 0) -> None:
         """Take anything that a node reported under a key."""
@@ -149,7 +166,7 @@ def collect(entry: Mapping[str, Any], node_ids: Sequence[str]) -> Outputs:
                 collector.value(node_id, str(key), value)
     return Outputs(
         tuple(collector.artifacts.values()),
-        tuple(collector.temporary.values()),
+        tuple(filter(collector.is_only_shown, collector.temporary.values())),
         tuple(collector.texts),
         tuple(collector.problems),
     )

@@ -33,6 +33,7 @@ class Pictures:
         Raises:
             DiskFull: there is no space for it.
         """
+        # A JPEG is a sampler's preview, also where an output node samples.
         if not isinstance(event, Picture) or event.media_type != "image/png":
             return None
         if event.node_id not in self._output_nodes:

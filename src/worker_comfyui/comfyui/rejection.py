@@ -44,6 +44,7 @@ def rejected(details: list[Detail]) -> PromptRejected:
 
 def _unknown_classes(error: dict[str, Any], lookup: Lookup) -> list[Detail]:
     """Name every node whose class is unknown; ComfyUI names the first one only."""
+    # The second since ComfyUI 0.12.0.
     if error.get("type") not in {"invalid_prompt", "missing_node_type"}:
         return []
     wanted: dict[str, list[str]] = {}
@@ -89,7 +90,7 @@ def _why_unknown(name: str, known: Iterable[str], only_in_comfyui: Mapping[str, 
 
 
 def _loops(error: dict[str, Any], workflow: Workflow) -> list[Detail]:
-    """Show the links that form a loop, which ComfyUI 0.3.64 refuses without saying why."""
+    """Show the links that form a loop, which ComfyUI refuses without saying why before 0.20.0."""
     if error.get("type") not in {"prompt_outputs_failed_validation", "dependency_cycle"}:
         return []
     links = {

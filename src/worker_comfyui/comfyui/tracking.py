@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NotRequired, TypedDict
 
 from worker_comfyui.comfyui.events import Event, NodesCached, NodeStarted, Progress
-from worker_comfyui.job import Workflow
+from worker_comfyui.job import Workflow, title_of
 from worker_comfyui.media.preview import Preview
 from worker_comfyui.wording import cut
 
@@ -60,17 +60,15 @@ class Tracker:
         node = self._workflow.get(self._current or "")
         if self._current is None or node is None:
             return None
+        # 100 is for COMPLETED: the files are delivered after this.
         percent = min(99, int(100 * sum(self._done.values()) / len(self._workflow)))
         # A node may begin its progress anew, as samplers with several passes do.
         self._percent = max(self._percent, percent)
-        meta = node.get("_meta")
-        title = meta.get("title") if isinstance(meta, dict) else None
         name = cut(node["class_type"], MAX_TITLE)
         return {
             "percent": self._percent,
             "node_id": cut(self._current, MAX_TITLE),
             "node": name,
             "node_percent": int(100 * self._done.get(self._current, 0)),
-            "message": f"{self._percent} %: running "
-            f"{cut(title, MAX_TITLE) if isinstance(title, str) and title else name}",
+            "message": f"{self._percent} %: running {cut(title_of(node) or name, MAX_TITLE)}",
         }

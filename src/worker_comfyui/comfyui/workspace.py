@@ -92,6 +92,7 @@ class Workspace(ABC):
 
     def new_path(self, filename: str) -> Path:
         """Return a path in the scratch folder for a file of that name."""
+        # By number: two subfolders may have files of one name.
         self._taken += 1
         return self._scratch / f"{self._taken}{PurePosixPath(filename).suffix[:MAX_SUFFIX]}"
 
@@ -128,6 +129,7 @@ class LocalWorkspace(Workspace):
             for file in reported.artifacts:
                 stop.check()
                 self._take_reported(file, found, taken)
+            # A preview may lie in the output folder: it is no file that nobody reported.
             shown = Tree.of(self._folders.temp).regular_files() if previews else {}
             for file in reported.temporary:
                 path = (found if file.folder_type == "output" else shown).pop(file.name, None)
@@ -156,6 +158,7 @@ class LocalWorkspace(Workspace):
         for folder in (self._folders.output, self._folders.temp):
             Tree.of(folder).remove(Tree())
             bring_back(folder)
+        # Under the name of a staged file lies the job's own by now; the other one is put aside.
         before = Tree(
             {name: path for name, path in self._before.files.items() if name not in self._staged},
             self._before.folders,
@@ -213,6 +216,8 @@ class RemoteWorkspace(Workspace):
 
 def _link(path: Path, place: Path) -> None:
     """Give a file a second name; a copy where the two lie on different disks."""
+    # No symbolic link: ComfyUI refuses one that leads out of the folder since 0.28.0
+    # (folder_paths.py, is_within_directory).
     try:
         os.link(path, place)
     except OSError:

@@ -132,7 +132,7 @@ class Bucket:
 
     def key(self, job_id: str, subfolder: str, filename: str) -> str:
         """Make the key of a job's file: `prefix/job id/subfolder/filename`."""
-        job = re.sub(r"[^\w.-]", "_", job_id)
+        job = re.sub(r"[^\w.-]", "_", job_id)  # a uuid there, but nothing promises that
         parts = [*self.prefix.split("/"), job, *subfolder.split("/"), filename]
         return "/".join("_" if part == ".." else part for part in parts if part not in {"", "."})
 

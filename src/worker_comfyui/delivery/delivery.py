@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from worker_comfyui.delivery import items, presigned, size_policy
@@ -82,7 +82,7 @@ class Delivery:
         with disk_errors():
             for one in fetched:
                 self.stop.check()
-                files.append(prepared(replace(one), self.options, warnings, self.stop))
+                files.append(prepared(one, self.options, warnings, self.stop))
         make_names_unique(files)
         warnings += presigned.upload(
             files, self.options.upload, self.stop, allow_private=self.allow_private

@@ -88,4 +88,5 @@ def megabytes(count: int) -> str:
 
 def _frame_bytes(file: OutputFile) -> int:
     bytes_ = len(json.dumps(item(file, ""))) + 2
+    # A video may stand in two lists: in one of them with `same_as` for its data.
     return bytes_ * 2 + 40 if file.is_listed_as_image else bytes_

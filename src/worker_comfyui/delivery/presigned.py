@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +18,6 @@ from worker_comfyui.media.media_types import UNKNOWN
 from worker_comfyui.media.output_file import OutputFile
 from worker_comfyui.stop import Stop
 from worker_comfyui.wording import cut, status
-
-log = logging.getLogger(__name__)
 
 PARALLEL = 4
 CONNECT_TIMEOUT_S = 10.0
@@ -135,7 +132,7 @@ class _Upload:
                     host = urlsplit(self.url).netloc.rpartition("@")[2]
                     return f"{self.file.name} was not taken by {cut(host)}: it {failed}"
             else:
-                self.file.url = self.url.partition("?")[0]
+                self.file.url = self.url.partition("?")[0]  # the rest is the signature
                 self.file.uploaded = True
                 return None
             stop.wait(pause)

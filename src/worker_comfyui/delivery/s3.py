@@ -105,8 +105,7 @@ class S3:
             self._client = _client(location, keys)
         except BotoCoreError as error:
             raise ValueError(f"is not taken by boto3: {error}") from None
-        events = self._client.meta.events
-        events.register("before-send.s3", self._send)
+        self._client.meta.events.register("before-send.s3", self._send)
 
     def presigned_url(self, key: str, expires_s: int) -> str:
         """Make a URL under which anybody can download the file for some time."""
@@ -201,7 +200,7 @@ def _client(location: Location, keys: tuple[Secret, Secret]) -> S3Client:
                 "addressing_style": location.addressing_style,
                 "payload_signing_enabled": True,  # so the service checks every byte
             },
-            retries={"total_max_attempts": 1, "mode": "standard"},
+            retries={"total_max_attempts": 1, "mode": "standard"},  # `put` repeats
             # R2, GCS and older MinIO refuse the checksum trailer that is boto3's default.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",

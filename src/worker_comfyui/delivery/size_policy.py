@@ -19,6 +19,7 @@ def overflow(files: Sequence[OutputFile], limit_bytes: int) -> list[OutputFile]:
     total = size(files)
     chosen = []
     inline = [file for file in files if file.url is None]
+    # So the fewest files have to leave.
     for file in sorted(inline, key=inline_bytes, reverse=True):
         if total <= limit_bytes:
             break

@@ -28,6 +28,7 @@ _OTHERS = tuple(
     )
 )
 _RUNPOD = re.compile(r"(?:.+\.)?s3api-[a-z0-9-]+\.runpod\.io")
+# They have one region, `auto`: https://developers.cloudflare.com/r2/api/s3/api/
 _AUTOMATIC = ("r2.cloudflarestorage.com", "storage.googleapis.com")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 

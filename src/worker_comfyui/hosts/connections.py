@@ -17,9 +17,7 @@ import socket
 import ssl
 from typing import Any, ClassVar
 
-import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -31,6 +29,7 @@ from urllib3.exceptions import (
     SSLError,
 )
 
+from worker_comfyui.hosts import sockets
 from worker_comfyui.hosts.public import resolve
 from worker_comfyui.hosts.sockets import (
     TICK_S,
@@ -72,7 +71,7 @@ def _connected(address: str, port: int, timeout: float | None) -> socket.socket:
     )
     sock = PatientSocket(family, kind, protocol)
     try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as urllib3 does
         sock.setblocking(False)
         sock.connect_ex(place)
         poll = select.poll()
@@ -99,7 +98,16 @@ def tls() -> ssl.SSLContext:
 
 
 class _Answer(http.client.HTTPResponse):
-    """Refuses a chunk of a negative size, which would be read as "all that comes"."""
+    """Refuses what announces more than may come, and a chunk of a negative size.
+
+    The memory for an answer of an announced size is taken before it comes, and a negative size
+    would be read as "all that comes".
+    """
+
+    def begin(self) -> None:
+        super().begin()
+        if self.length is not None:
+            sockets.expect(self.length)
 
     def _safe_read(self, amt: int) -> bytes:
         if amt < 0:
@@ -164,19 +172,10 @@ def pool(*, allow_private: bool, **options: Any) -> urllib3.PoolManager:
     return manager
 
 
-class _Adapter(HTTPAdapter):
-    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        super().init_poolmanager(*arguments, **options)
-        self.poolmanager.pool_classes_by_scheme = pool_classes(allow_private=True)
-
-
-def session() -> requests.Session:
-    """Make a session for a server of the operator's own, such as ComfyUI: any address, no proxy."""
-    made = requests.Session()
-    made.trust_env = False
-    for scheme in ("http://", "https://"):
-        made.mount(scheme, _Adapter())
-    return made
+def server(address: str) -> HTTPConnectionPool:
+    """Keep connections to the `host:port` of a server of the operator's own: any address."""
+    host, _, port = address.rpartition(":")
+    return pool_classes(allow_private=True)["http"](host, int(port))
 
 
 def reason(error: BaseException) -> str:
@@ -189,7 +188,7 @@ def reason(error: BaseException) -> str:
     for kind, words in _REASONS:
         if isinstance(error, kind):
             return words.format(_innermost(error))
-    if "IncompleteRead" in str(error):
+    if "IncompleteRead" in str(error):  # urllib3 tells it in the text of a ProtocolError alone
         return "ended early: not all of it came"
     return f"closed the connection: {_innermost(error)}"
 

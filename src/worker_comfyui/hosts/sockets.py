@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ class _Bounds:
 
     def __init__(self, stop: Stop, max_received: float) -> None:
         self.stop = stop
+        self.max_received = max_received
         self._left = max_received
 
     def count(self, received: int) -> None:
@@ -62,6 +64,17 @@ def stop_in_use() -> Stop | None:
     return bounds.stop if bounds else None
 
 
+def expect(size: int) -> None:
+    """Refuse an answer before anything of it comes, whose head announces so many bytes.
+
+    Raises:
+        TooMuch: it is more than may come, or than any machine could hold.
+    """
+    bounds = _bounds.get()
+    if size > (min(bounds.max_received, sys.maxsize) if bounds else sys.maxsize):
+        raise TooMuch
+
+
 class PatientSocket(socket.socket):
     """Cuts every wait into ticks. The timeout that was set is kept, as a sum of them."""
 
@@ -82,6 +95,7 @@ class PatientSocket(socket.socket):
 
     def sendall(self, data: Any, flags: int = 0, /) -> None:
         """Send all."""
+        # Not socket's own: interrupted by a tick, it could not say how much was sent.
         view = memoryview(data).cast("B")
         while view:
             view = view[self.send(view, flags) :]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import sys
 from dataclasses import asdict
@@ -50,6 +51,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         canvas = _webp_canvas(path)
         if canvas and canvas.pixels > request["max_pixels"]:
             return _described(canvas)  # its reader would allocate that before it can be asked
+        # A WebP's two canvases have four bytes a pixel each.
         _bound(OPENING_BYTES + 3 * path.stat().st_size + 8 * (canvas.pixels if canvas else 0))
         match request["do"]:
             case "describe":
@@ -123,10 +125,6 @@ def _little(data: bytes) -> int:
 
 def _bound(more_bytes: int) -> None:
     """Let this process have so much memory more than now, and a bounded time of the processor."""
-    try:
-        import resource  # noqa: PLC0415 - not on every system
-    except ImportError:
-        return
     pages = Path("/proc/self/statm")
     if pages.exists():  # elsewhere the limit is not kept
         size = int(pages.read_text().split()[0]) * resource.getpagesize()

@@ -33,6 +33,7 @@ MAX_IDLE = 2
 """Processes that are kept for the next image."""
 
 _SOURCE = Path(__file__).resolve().parents[2]
+# With -I there is no PYTHONPATH: the path comes as an argument.
 _START = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from worker_comfyui.media.decoder import main; main()"
@@ -122,7 +123,7 @@ class _Process:
         self._line, theirs = socket.socketpair()
         self._line.settimeout(TICK_S)
         with theirs:
-            self._child = subprocess.Popen(  # noqa: S603 - this project's own program
+            self._child = subprocess.Popen(  # noqa: S603  # nosec B603  # this project's own program
                 [sys.executable, "-I", "-c", _START, str(_SOURCE)],
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
@@ -138,6 +139,7 @@ class _Process:
     def ask(self, request: dict[str, Any], stop: Stop) -> dict[str, Any]:
         answer = bytearray()
         try:
+            # At once, within a tick: a request is smaller than the socket's buffer.
             self._line.sendall(json.dumps(request).encode() + b"\n")
             while not answer.endswith(b"\n"):
                 stop.check()

@@ -30,6 +30,8 @@ from worker_comfyui.media.image_metadata import (
 
 CONVERTIBLE = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 JPEG_EXIF_BYTES = 65533
+"""A segment's length has 16 bits, and counts its own two bytes."""
+_PNGS = ("image/png", "image/apng")
 _EXTENSIONS = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp"}
 
 # Pillow's own bomb check is one fixed number for the process; here every caller has a limit.
@@ -67,7 +69,7 @@ def state(source: Path, media_type: str) -> State:
     try:
         if _is_cut_off(source, media_type):
             return _decodes_in_part(source)
-        if media_type != "image/jpeg":
+        if media_type in _PNGS:  # of other formats, Pillow's `verify` looks at nothing
             with Image.open(source, formats=READABLE) as image:
                 image.verify()
     except MemoryError:
@@ -80,14 +82,27 @@ def state(source: Path, media_type: str) -> State:
 def _is_cut_off(source: Path, media_type: str) -> bool:
     with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if media_type == "image/jpeg":
-            return data.find(b"\xff\xd9") < 0
-        if media_type in {"image/png", "image/apng"}:
+            return data.find(b"\xff\xd9", _start_of_scan(data)) < 0
+        if media_type in _PNGS:
             place = 8
             while data[place + 4 : place + 8] != b"IEND":
                 place += 12 + int.from_bytes(data[place : place + 4])
                 if place > len(data) - 12:
                     return True
     return False
+
+
+def _start_of_scan(data: mmap.mmap) -> int:
+    """Return where a JPEG's pixels begin; 0 where that is not seen.
+
+    What comes before may hold an end of its own: that of the small picture in a camera's EXIF.
+    """
+    place = 2
+    while (marker := data[place : place + 2])[:1] == b"\xff":
+        if marker == b"\xff\xda":
+            return place
+        place += 2 + int.from_bytes(data[place + 2 : place + 4])
+    return 0
 
 
 def _decodes_in_part(source: Path) -> State:
@@ -226,6 +241,7 @@ def _encoded(image: Image.Image, wanted: str, options: OutputOptions) -> tuple[b
         )
     elif exif_data:
         settings["exif"] = exif_data
+    # Pillow's writers fall back on `info`, for the colour profile and a JPEG's comment.
     transparency = pixels.info.get("transparency")
     pixels.info = {} if transparency is None else {"transparency": transparency}
     stream = BytesIO()
@@ -240,6 +256,7 @@ def _pixels(image: Image.Image, wanted: str) -> Image.Image:
     if image.mode.startswith("I"):
         if wanted == "PNG":
             return image if image.mode == "I;16" else image.convert("I;16")
+        # By hand: Pillow's own conversion cuts 16 bits off at 255.
         image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
     if wanted == "PNG" and image.mode in {"1", "L", "LA", "P", "RGB", "RGBA"}:
         return image

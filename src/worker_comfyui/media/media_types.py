@@ -81,6 +81,7 @@ _BY_EXTENSION = {
     "npz": UNKNOWN,
 }
 
+# The first that fits counts: the brands of an MP4 come before the `ftyp` of all.
 _SIGNATURES = (
     (0, b"\x89PNG\r\n\x1a\n", "image/png"),
     (0, b"\xff\xd8\xff", "image/jpeg"),

@@ -6,7 +6,6 @@ What a file does not say is left out. Of a large file only the headers are read.
 from __future__ import annotations
 
 import math
-import os
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,7 +62,7 @@ def playing(path: Path) -> Playing | None:
     """
     with path.open("rb") as file:
         media_type = by_content(file.read(HEAD_BYTES)) or ""
-        file.seek(0, os.SEEK_SET)
+        file.seek(0)
         try:
             if media_type in _VIDEOS:
                 return _of_tracks(_VIDEOS[media_type](file))

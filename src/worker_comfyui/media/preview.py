@@ -16,6 +16,10 @@ MAX_PIXELS = {"JPEG": 4_200_000, "PNG": 1_100_000}
 """Of frames that are read: whoever follows the job must not wait for it. A JPEG is read at a
 fraction of its size, a PNG is not."""
 
+MAX_SCANS = 20
+"""Of a JPEG: encoders write at most a dozen, and each costs a pass over the whole picture."""
+
+_SCAN = b"\xff\xda"
 _JPEG = b"\xff\xd8\xff"
 _PNG = b"\x89PNG"
 _FOREIGN_HEAD_BYTES = 32
@@ -37,7 +41,7 @@ def preview(frame: bytes) -> Preview | None:
     Args:
         frame: A JPEG or PNG.
     """
-    if len(frame) > MAX_FRAME_BYTES:
+    if len(frame) > MAX_FRAME_BYTES or frame.count(_SCAN) > MAX_SCANS:
         return None
     frame = _without_foreign_head(frame)
     from PIL import Image  # noqa: PLC0415 - for the jobs alone that are watched

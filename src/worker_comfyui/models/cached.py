@@ -6,12 +6,15 @@ the hub's own cache on the volume's path, and RunPod's model store.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from worker_comfyui.models.transfer.sources import Source
 from worker_comfyui.volume.cached_models import HUB, MODEL_STORE, snapshot_of
+
+log = logging.getLogger(__name__)
 
 NEWEST = "main"
 
@@ -27,11 +30,12 @@ def find(source: Source, volume: Path, model_store: Path = MODEL_STORE) -> Path 
     if not source.hub:
         return None
     repository, revision, path = source.hub
-    for folder in _folders(repository, revision, volume, model_store):
-        file = folder / path
-        if file.is_file():
-            return file
-    return None
+    try:
+        files = (f / path for f in _folders(repository, revision, volume, model_store))
+        return next((file for file in files if file.is_file()), None)
+    except OSError as error:
+        log.warning("the platform's cache of models cannot be read: %s", error)
+        return None
 
 
 def _folders(repository: str, revision: str, volume: Path, model_store: Path) -> Iterator[Path]:

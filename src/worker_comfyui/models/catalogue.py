@@ -235,7 +235,8 @@ def name_fault(value: Any) -> str | None:
     if not isinstance(value, str) or not value:
         return "must be the file's name, as the workflow names it"
     parts = value.split("/")
-    if len(parts) > MAX_FOLDERS + 1 or any(_is_odd(part) for part in parts) or value[1:2] == ":":
+    is_drive = value[1:2] == ":"
+    if is_drive or len(parts) > MAX_FOLDERS + 1 or any(map(_is_odd, parts)):
         return "must be a plain name or folder/name, without `..`, hidden parts or backslashes"
     if not PurePosixPath(value).suffix:
         return "must have an ending, such as .safetensors"
@@ -263,6 +264,7 @@ def _sha256_fault(value: Any) -> str | None:
 
 
 def _bytes_fault(value: Any) -> str | None:
+    # Not isinstance: true is no number of bytes.
     is_right = value is None or (type(value) is int and value > 0)
     return None if is_right else "must be a whole number above 0"
 

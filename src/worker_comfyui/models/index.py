@@ -62,6 +62,7 @@ class Index:
         """Write a record."""
         path = self._path(record.folder, record.name)
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Not *.json: half of it is no record.
         fresh = path.with_name(f".{uuid.uuid4().hex}")
         fresh.write_text(json.dumps(asdict(record)), encoding="utf-8")
         fresh.replace(path)
@@ -80,7 +81,7 @@ class Index:
 
     def touch(self, record: Record) -> None:
         """Note that a model is used now."""
-        with suppress(OSError):
+        with suppress(OSError):  # it only decides what is deleted first
             os.utime(self._path(record.folder, record.name))
 
     def used_at(self, record: Record) -> float:

@@ -18,6 +18,7 @@ from typing import Any
 
 from worker_comfyui.errors import Detail, InvalidRequest, JobError, ModelRefused, ModelUnavailable
 from worker_comfyui.models.catalogue import Catalogue, Entry, Origin, parse
+from worker_comfyui.models.ensure import FILES_AT_ONCE
 from worker_comfyui.models.index import Record
 from worker_comfyui.models.policy import Policy
 from worker_comfyui.models.store import Kept, Store
@@ -29,7 +30,6 @@ from worker_comfyui.models.transfer.terms import Caller
 ACTIONS = ("list", "usage", "verify", "fetch", "delete")
 FIELDS = {"verify": "names", "delete": "names", "fetch": "entries"}
 MAX_NAMES = 2000
-FETCH_AT_ONCE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +192,7 @@ class ModelJobs:
         caller = Caller(tick, lambda progress: say(str(progress)))
         files: list[dict[str, Any]] = []
         failures: list[tuple[Entry, TransferError]] = []
-        with self._store.use() as use, ThreadPoolExecutor(FETCH_AT_ONCE) as pool:
+        with self._store.use() as use, ThreadPoolExecutor(FILES_AT_ONCE) as pool:
 
             def one(entry: Entry) -> Kept | TransferError:
                 try:

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from worker_comfyui.comfyui.node_classes import choices_of, inputs_of
 from worker_comfyui.models.transfer.content import MODELS
 from worker_comfyui.models.transfer.sources import is_source
 
 MAX_FOUND = 500
+"""More are not looked at; workflows name some dozens."""
 EMBEDDINGS = "embeddings"
 EMBEDDING_MARK = "embedding:"
 _EMBEDDING = re.compile(r"embedding:([^\s,:()\[\]]{1,200})")
@@ -136,6 +138,7 @@ def is_model(value: str, class_type: str, name: str) -> bool:
     if is_source(value):
         known = name in FOLDERS.get(class_type, ())
         return known or value.startswith(("hf://", "civitai://")) or _ending(value) in MODELS
+    # A prompt may end in the name of a file.
     return len(value) <= 500 and "\n" not in value and _ending(value) in MODELS
 
 
@@ -151,17 +154,8 @@ def choices(definition: Mapping[str, Any] | None, name: str) -> list[str] | None
         definition: The class' entry of /object_info.
         name: The input.
     """
-    inputs = (definition or {}).get("input")
-    for group in ("required", "optional"):
-        spec = ((inputs or {}).get(group) or {}).get(name)
-        if not isinstance(spec, list) or not spec:
-            continue
-        options = spec[0]
-        if options == "COMBO" and len(spec) > 1 and isinstance(spec[1], Mapping):
-            options = spec[1].get("options")
-        if isinstance(options, list):
-            return [option for option in options if isinstance(option, str)]
-    return None
+    found = choices_of(dict(inputs_of(definition or {})).get(name))
+    return None if found is None else [choice for choice in found if isinstance(choice, str)]
 
 
 def folder_of(

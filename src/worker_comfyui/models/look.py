@@ -14,7 +14,6 @@ from worker_comfyui.models.loaders import EMBEDDINGS, Named
 from worker_comfyui.models.policy import Policy
 from worker_comfyui.models.transfer.errors import Refused, TransferError
 from worker_comfyui.models.transfer.fetch import ask
-from worker_comfyui.models.transfer.sources import Source
 from worker_comfyui.models.transfer.terms import Means
 
 
@@ -70,6 +69,7 @@ class Look:
     def embedding(self, named: Named) -> Wish | None:
         """Return what is to be fetched for an embedding that a text names."""
         listed = self._comfy.models(EMBEDDINGS)
+        # ComfyUI finds it without its ending too (comfy/sd1_clip.py, load_embed).
         if any(named.value in {name, str(PurePosixPath(name).with_suffix(""))} for name in listed):
             return None
         known = [entry for entry in self._catalogue if entry.folder == EMBEDDINGS]
@@ -83,6 +83,7 @@ class Look:
         entries = self._catalogue.find(named.value, folder)
         own_name = named.value.replace("\\", "/")
         if entries and not name_fault(own_name):
+            # Under the workflow's own name, which may have folders that the entry has not.
             return Wish(named, tuple(replace(entry, name=own_name) for entry in entries))
         self.missing[named.value] = (
             "nobody says where it can be had: add it to `input.models` of the request, or the "
@@ -91,17 +92,16 @@ class Look:
         return None
 
     def _by_url(self, named: Named, listed: Sequence[str]) -> Entry:
-        folder = self._folder(named, listed)
-        try:
-            found = self._policy.source(
-                Entry(folder="", name="", url=named.value, origin=Origin.REQUEST, path="")
-            )
-            name = self._name(named, found)
-        except TransferError as error:
-            raise failed(named, error) from error
         known = [entry for entry in self._catalogue if entry.url == named.value]
         if known:
             return known[0]
+        folder = self._folder(named, listed)
+        try:
+            # What it is called, its server says: until then it is a URL alone.
+            asked = Entry(folder="", name="", url=named.value, origin=Origin.REQUEST, path="")
+            name = self._name(asked)
+        except TransferError as error:
+            raise failed(named, error) from error
         if folder is None:
             raise ModelRefused(
                 f"{where(named)}: it cannot be told which kind of model this input takes; name "
@@ -115,18 +115,12 @@ class Look:
             path=f"workflow.{named.node_id}.inputs.{named.input}",
         )
 
-    def _name(self, named: Named, found: Source) -> str:
-        name = found.name
-        if found.civitai or name_fault(name):
-            entry = Entry(
-                folder="loras",
-                name="x.safetensors",
-                url=named.value,
-                origin=Origin.REQUEST,
-                path="",
-            )
-            self._policy.check(entry)
-            name = ask(found, Means(rules=self._policy.rules(entry)), self._tick).filename
+    def _name(self, asked: Entry) -> str:
+        source = self._policy.source(asked)
+        name = source.name
+        if source.civitai or name_fault(name):
+            self._policy.check_host(asked)
+            name = ask(source, Means(rules=self._policy.rules(asked)), self._tick).filename
         if fault := name_fault(name):
             raise Refused(f"the file of this URL has no usable name, which {fault}")
         return name

@@ -36,6 +36,7 @@ def _container_v2(cgroup: Path) -> int:
 def _container_v1(cgroup: Path) -> int:
     limit = _number(cgroup / "memory.limit_in_bytes")
     used = _number(cgroup / "memory.usage_in_bytes")
+    # Without a limit cgroup v1 says nearly 2**63.
     if limit is None or used is None or limit >= NO_LIMIT:
         return NO_LIMIT
     return limit - used + _values(cgroup / "memory.stat").get("total_inactive_file", 0)

@@ -13,6 +13,7 @@ from worker_comfyui.models.transfer.content import SAFE
 from worker_comfyui.models.transfer.errors import Refused
 from worker_comfyui.models.transfer.rules import Connect, Rules, Tokens
 from worker_comfyui.models.transfer.sources import (
+    CIVITAI,
     CIVITAI_HOSTS,
     HUB,
     HUB_HOSTS,
@@ -44,7 +45,7 @@ class Policy:
     connect: Connect
     tokens: Tokens = field(default_factory=Tokens)
     hub: str = HUB
-    civitai: str = "https://civitai.com"
+    civitai: str = CIVITAI
 
     @classmethod
     def of(cls, settings: Settings, connect: Connect) -> Self:
@@ -71,19 +72,34 @@ class Policy:
         return source(entry.url, self.hub, self.civitai)
 
     def check(self, entry: Entry) -> None:
-        """Check an entry before anything is asked.
+        """Check an entry before its file is asked for.
 
         Raises:
             Refused: it may not be fetched; with what the operator can do.
+        """
+        self.check_host(entry)
+        is_safe = PurePosixPath(entry.name).suffix.lower() in SAFE
+        if entry.origin is not Origin.OPERATOR and not is_safe:
+            raise Refused(
+                f"{entry.folder}/{entry.name}: only {', '.join(sorted(SAFE))} files are fetched "
+                "for requests, since other formats can run code; the operator can put it into "
+                "MODEL_CATALOG"
+            )
+
+    def check_host(self, entry: Entry) -> None:
+        """Check whether an entry's host may be asked, whatever its file is called.
+
+        Raises:
+            Refused: it may not; with what the operator can do.
         """
         if entry.origin is Origin.OPERATOR:
             return
         where = shown(entry.url)
         if not self.allow:
             raise Refused(
-                f"{entry.folder}/{entry.name} could be fetched from {where}, but this endpoint "
-                "does not fetch models that requests name: its operator can set "
-                "ALLOW_MODEL_DOWNLOADS=true, or put it into MODEL_CATALOG"
+                f"{where} has the model, but this endpoint does not fetch models that requests "
+                "name: its operator can set ALLOW_MODEL_DOWNLOADS=true, or put it into "
+                "MODEL_CATALOG"
             )
         host = _named_host(self.source(entry))
         if not self.hosts & {host, ANY_HOST}:
@@ -91,18 +107,13 @@ class Policy:
                 f"{where}: models may be fetched from {', '.join(sorted(self.hosts))} only; the "
                 f"operator can add {host} to MODEL_HOSTS"
             )
-        if PurePosixPath(entry.name).suffix.lower() not in SAFE:
-            raise Refused(
-                f"{entry.folder}/{entry.name}: only {', '.join(sorted(SAFE))} files are fetched "
-                "for requests, since other formats can run code; the operator can put it into "
-                "MODEL_CATALOG"
-            )
 
     def rules(self, entry: Entry) -> Rules:
         """Return whom the transfer of an entry may ask."""
         named = [self.hub, self.civitai]
         if entry.origin is Origin.OPERATOR:
             named.append(self.source(entry).url)
+        # The public ones need neither a private address nor plain http.
         trusted = {urlsplit(url).netloc for url in named} - HUB_HOSTS - CIVITAI_HOSTS
         return Rules(
             tokens=self.tokens,
@@ -122,6 +133,7 @@ class Policy:
 
 
 def _named_host(found: Source) -> str:
+    # MODEL_HOSTS names the hub once, whichever of its hosts or mirrors is asked.
     if found.hub:
         return "huggingface.co"
     return "civitai.com" if found.civitai else found.host

@@ -203,7 +203,7 @@ class Store:
                 continue
             with suppress(_OtherContent):
                 return self._fetch_as(name, entry, remote, policy, use, caller)
-        raise NoRoom(f"{entry.folder}/{entry.name}: files of other content have its names already")
+        raise _no_name(entry)
 
     def _fetch_as(  # noqa: PLR0913, PLR0917 - as above
         self, name: str, entry: Entry, remote: Remote, policy: Policy, use: Use, caller: Caller
@@ -232,6 +232,7 @@ class Store:
                     name=name,
                     bytes=fetched.size,
                     sha256=fetched.sha256,
+                    # By the branch that was asked for and by its commit: either finds it again.
                     sources=sorted({source.identity, fetched.identity}),
                     url=shown(source.url),
                 )
@@ -239,6 +240,7 @@ class Store:
 
         path = self.location.models / entry.folder / name
         place = Place(path=path, is_there=is_there, before=note)
+        # Now, since as soon as it is there another worker that needs room may delete it.
         use.add(f"{entry.folder}/{name}")
         self._make_room((remote.size or 0) - self.unfinished.bytes(place.key))
         means = Means(rules=policy.rules(entry))
@@ -261,26 +263,24 @@ class Store:
         """Give a file that the platform cached its name, for this worker alone."""
         for name in self._names(entry, str(file)):
             link = self.location.links / entry.folder / name
+            # One that leads nowhere stays in ComfyUI's list, and its loader fails.
             if link.is_symlink() and not link.exists():
                 link.unlink()
-            if link.is_symlink() and link.readlink() != file:
-                continue
-            if not link.is_symlink():
-                if is_taken(entry.folder, name):
-                    continue
+            if not link.is_symlink() and not is_taken(entry.folder, name):
                 link.parent.mkdir(parents=True, exist_ok=True)
                 with suppress(FileExistsError):
                     link.symlink_to(file)
-            break
-        return Kept(
-            folder=entry.folder,
-            name=name,
-            path=link,
-            url=shown(entry.url),
-            bytes=file.stat().st_size,
-            received=0,
-            how="cached",
-        )
+            if link.is_symlink() and link.readlink() == file:
+                return Kept(
+                    folder=entry.folder,
+                    name=name,
+                    path=link,
+                    url=shown(entry.url),
+                    bytes=file.stat().st_size,
+                    received=0,
+                    how="cached",
+                )
+        raise _no_name(entry)
 
     def delete(self, record: Record) -> None:
         """Delete one model of the store."""
@@ -328,6 +328,10 @@ def _means(entry: Entry, source: Source, record: Record) -> bool:
     if entry.sha256:
         return entry.sha256 == record.sha256
     return source.identity in record.sources
+
+
+def _no_name(entry: Entry) -> NoRoom:
+    return NoRoom(f"{entry.folder}/{entry.name}: files of other content have its names already")
 
 
 def _is_intact(file: Path, entry: Entry) -> bool:

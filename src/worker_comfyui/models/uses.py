@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import uuid
 from pathlib import Path
 from typing import Self
@@ -21,6 +22,7 @@ class Use:
         self._titles: set[str] = set()
         self._beat_s = beat_s
         self._heart: Heartbeat | None = None
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -34,14 +36,15 @@ class Use:
         Raises:
             OSError: the folder cannot be written.
         """
-        if title in self._titles:
-            return
-        self._titles.add(title)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self._path.with_suffix(".new")
-        fresh.write_text(json.dumps({"who": me(), "models": sorted(self._titles)}))
-        fresh.replace(self._path)
-        self._heart = self._heart or Heartbeat(self._path, beat_s=self._beat_s)
+        with self._lock:  # a job fetches several at once
+            if title in self._titles:
+                return
+            self._titles.add(title)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = self._path.with_suffix(".new")
+            fresh.write_text(json.dumps({"who": me(), "models": sorted(self._titles)}))
+            fresh.replace(self._path)
+            self._heart = self._heart or Heartbeat(self._path, beat_s=self._beat_s)
 
     def close(self) -> None:
         """Use them no longer."""
@@ -60,6 +63,6 @@ def in_use(folder: Path, stale_s: float = STALE_S * MANY_BEATS) -> set[str]:
             continue
         try:
             found.update(map(str, json.loads(path.read_text())["models"]))
-        except (OSError, ValueError, LookupError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError):  # no worker writes half of one
             continue
     return found

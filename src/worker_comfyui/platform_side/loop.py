@@ -28,6 +28,7 @@ from worker_comfyui.platform_side.taking import LOOK_S, Taken, Taker
 
 log = logging.getLogger(__name__)
 
+# These three are the SDK's (rp_scale.py, `monitor_stop_signals`).
 STOP_POLL_S = 90.0
 STOP_PAUSE_S = 1.0
 STOP_TOO_MANY_PAUSE_S = 5.0
@@ -48,7 +49,7 @@ class Loop:
         self,
         worker: Worker,
         runner: Runner,
-        _config: dict[str, Any],
+        _config: dict[str, Any],  # the SDK's
         *,
         concurrency: int,
         refresh_worker: bool,
@@ -63,6 +64,7 @@ class Loop:
 
     def start(self) -> None:
         """Run in this thread, the main one, until SIGTERM or SIGINT."""
+        # Again: the SDK has set a handler for SIGINT, which exits at once (its `start`).
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         asyncio.run(self.run())

@@ -69,6 +69,7 @@ class Runner:
             work = self._threads.submit(self._worker.run, raw, cancelled.is_set, progress.report)
             result = asyncio.wrap_future(work)
             try:
+                # Shielded: cancelled itself, it would no longer tell when the thread is done.
                 return await asyncio.shield(result)
             except asyncio.CancelledError:
                 cancelled.set()

@@ -89,7 +89,7 @@ async def take(taking: ClientSession, count: int) -> list[Any]:
         TooManyRequests: to be asked again later.
         Exception: the platform did not answer as it should.
     """
-    return await rp_job.get_job(taking, count) or []
+    return await rp_job.get_job(taking, count) or []  # None for 204 and 400
 
 
 def can_stop_jobs() -> bool:
@@ -106,7 +106,7 @@ async def stop_signals(opened: ClientSession) -> list[str]:
 def result_url(job_id: str) -> str:
     """Return where results and progress of a job go."""
     url: str = rp_http.JOB_DONE_URL.replace("$ID", quote(job_id, safe=""))
-    return f"{url}&isStream=false"
+    return f"{url}&isStream=false"  # as rp_http.py `_handle_result`: the address has a query
 
 
 def result_headers(job_id: str) -> dict[str, str]:
@@ -128,6 +128,7 @@ def release(job_id: str) -> None:
     JobsProgress().remove(job_id)
 
 
+# The SDK's own, before `start` puts another in its place.
 _ping_loop = rp_ping.Heartbeat.process_loop
 
 

@@ -19,13 +19,13 @@ from worker_comfyui.platform_side import sdk
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.1
-POLL_S = 90.0
+POLL_S = 90.0  # the SDK's (rp_scale.py), as is TOO_MANY_PAUSE_S
 REST_S = 30.0
 """For the rest of an answer that has begun when the poll is to be dropped."""
 REFUSED_PAUSE_S = 1.0
 TOO_MANY_PAUSE_S = 5.0
 
-_LONGEST_ID = 500
+_LONGEST_ID = 500  # it becomes part of an address; the platform's have 44 characters at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Taker:
     async def _poll(self, count: int) -> list[Taken]:
         self._answered = False
         give_up_at = time.monotonic() + POLL_S
-        poll = asyncio.create_task(_ask(self._session, count))
+        poll: asyncio.Task[list[Taken]] = asyncio.create_task(sdk.take(self._session, count))
         try:
             while not poll.done() and self._wanted() and time.monotonic() < give_up_at:
                 await asyncio.wait({poll}, timeout=LOOK_S)
@@ -111,10 +111,6 @@ class Taker:
         end = time.monotonic() + seconds
         while self._wanted() and time.monotonic() < end:  # noqa: ASYNC110  # a signal ends it
             await asyncio.sleep(min(LOOK_S, seconds))
-
-
-async def _ask(session: ClientSession, count: int) -> list[Taken]:
-    return await sdk.take(session, count)
 
 
 class JobTakeAnswer(ClientResponse):
@@ -187,6 +183,7 @@ def _unreadable(body: bytes, problem: str) -> list[Taken]:
     ]
 
 
+# With possessive `*+`: no text makes the search go back and try again.
 _PART = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\]:,]', re.DOTALL)
 
 
@@ -204,7 +201,7 @@ def _ids(text: str) -> Iterator[str]:
             depth -= 1
         elif depth == jobs_at and before == ('"id"', ":") and part[0] == '"':
             yield _unquoted(part)
-        before = (before[1], part if len(part) <= 4 else "")
+        before = (before[1], part if len(part) <= 4 else "")  # `"id"` has four
 
 
 def _unquoted(text: str) -> str:

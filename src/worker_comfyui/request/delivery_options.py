@@ -92,7 +92,7 @@ def _option(
     if value is None:
         return None
     word = value.lower() if isinstance(value, str) else None
-    word = "jpeg" if word == "jpg" else word
+    word = "jpeg" if word == "jpg" else word  # as files are called
     if word in options:
         return word
     received = cut(value) if isinstance(value, str) else kind_of(value)

@@ -25,7 +25,6 @@ MAX_REDIRECTS = 5
 CONNECT_TIMEOUT_S = 10.0
 CHUNK_BYTES = 1 << 16
 RETRY_PAUSES_S = (0.5, 1.0)
-MAX_SHOWN = 200
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 RETRYABLE = frozenset({429, 500, 502, 503, 504})
 
@@ -118,6 +117,7 @@ def _answer(url: str, response: urllib3.BaseHTTPResponse, sink: Sink) -> str | N
     if response.status != HTTPStatus.OK:
         kind = _Transient if response.status in RETRYABLE else InputUnavailable
         raise kind(f"{shown(url)} answered {status(response.status)}")
+    # Unpacked, it could be a thousand times what was counted.
     if response.headers.get("Content-Encoding", "identity").lower() not in {"", "identity"}:
         raise InputUnavailable(f"{shown(url)} sends compressed content, though not asked to")
     with suppress(ValueError):
@@ -137,6 +137,7 @@ def _checked(url: str) -> tuple[str, dict[str, str]]:
         raise InvalidRequest("is not a valid URL") from None
     if parts.scheme not in {"http", "https"}:
         raise InvalidRequest(f"only http and https URLs are allowed, not {parts.scheme[:20]!r}")
+    # What one parser of URLs takes for part of the host, and another for its end.
     if not host or not host.isprintable() or set(host) & set(' %"<>\\^`{|}'):
         raise InvalidRequest("is a URL without a valid host")
     host = f"[{host}]" if ":" in host else host
@@ -146,6 +147,7 @@ def _checked(url: str) -> tuple[str, dict[str, str]]:
 def _target(parts: SplitResult) -> str:
     path = parts.path or "/"
     query = f"?{parts.query}" if parts.query else ""
+    # `%` stays: what is quoted already must arrive as it was signed.
     return quote(path + query, safe="!#$%&'()*+,/:;=?@[]~", errors="replace")
 
 

@@ -12,7 +12,7 @@ from worker_comfyui.wording import cut
 
 MAX_FILES = 1000
 """In `images` and `files` together."""
-MAX_NAME_BYTES = 255
+MAX_NAME_BYTES = 255  # NAME_MAX of Linux
 MAX_FOLDERS = 7
 MAX_SHOWN = 80
 """Characters of a name that cannot be used: enough to tell which one it is."""
@@ -92,6 +92,7 @@ def _name_fault(name: str) -> str | None:
     parts = name.split("/", MAX_FOLDERS + 1)
     if name.startswith("/") or name[1:2] == ":":
         return "must be a relative name, not an absolute path"
+    # A quote cannot be uploaded to a ComfyUI elsewhere: in a form it is written as %22.
     if any(part in {"", ".", ".."} for part in parts) or "\\" in name or '"' in name:
         return "must be a plain name or folder/name, without `..`, `.`, backslashes or quotes"
     sizes = [len(part.encode("utf-8", "surrogatepass")) for part in parts]

@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from worker_comfyui.config import MEGA, Settings
-from worker_comfyui.errors import InputTooLarge, InvalidRequest, JobError
+from worker_comfyui.errors import InputTooLarge, InvalidRequest, JobError, disk_errors
 from worker_comfyui.job import FetchedInput, InputFile
 from worker_comfyui.media import decoding
 from worker_comfyui.media.image_info import MAX_FRAMES, READABLE, DecodingRefused
@@ -40,11 +40,6 @@ LOAD_IMAGE_TYPES = frozenset(
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30})://")
 
 
-def prepare() -> None:
-    """Get ready for the first image while nobody waits for it."""
-    decoding.prepare()
-
-
 def fetch(
     files: Sequence[InputFile], folder: Path, settings: Settings, stop: Stop
 ) -> list[FetchedInput]:
@@ -54,7 +49,7 @@ def fetch(
 
     Args:
         files: What to fetch.
-        folder: An empty folder of the job's.
+        folder: Of the job's own; it is made where there is a file for it.
         settings: The limits.
         stop: Ends it within a moment, also while a server is silent; nothing goes on after it.
 
@@ -68,6 +63,8 @@ def fetch(
     """
     if not files:
         return []
+    with disk_errors():
+        folder.mkdir(exist_ok=True)
     failed = threading.Event()
     part = stop.unless(failed.is_set)
     budget = Budget(int(settings.max_inputs_mb * MEGA))
@@ -132,7 +129,7 @@ def _fetch(
         if file.group == "images" and _is_for_load_image(file.name, path):
             warning = _check_image(path, settings, stop)
     except JobError as error:
-        stop.check()
+        stop.check()  # where the job is to stop, that is the reason
         raise type(error).at(f"{file.place}.{file.field}", error.message) from error
     if warning:
         warning = f"{file.place}.{file.field} ({cut(file.name)}): {warning}"

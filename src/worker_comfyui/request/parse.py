@@ -33,7 +33,7 @@ NOT_OF_THE_API_FORMAT = ("nodes", "prompt", "workflow", "input", "output")
 """Names that a workflow's own nodes do not have: the editor's format, or a wrapping around one."""
 OF_THE_WORKER = ("api_key_comfy_org", "auth_token_comfy_org", "client_id", "create_time")
 """What stands in ComfyUI's `extra_data` and is the worker's to say."""
-MAX_TIMEOUT_S = 7 * 24 * 3600
+MAX_TIMEOUT_S = 7 * 24 * 3600  # as the platform's `policy.executionTimeout`
 MAX_UNKNOWN = 50
 
 _EXPORT = InvalidWorkflow.hint
@@ -54,8 +54,10 @@ def parse(raw: Mapping[str, Any]) -> Job:
     job_id = raw.get("id")
     job_id = job_id if isinstance(job_id, str) else ""
     sent = _input_object(raw.get("input"))
-    if _is_model_job(sent):
+    if _is_job_of_its_own(sent, "models"):
         return _model_job(job_id, sent)
+    if _is_job_of_its_own(sent, "workflows"):
+        return _workflows_job(job_id, sent)
     source = _source(sent)
     job = Job(
         id=job_id,
@@ -90,10 +92,10 @@ def _input_object(sent: Any) -> dict[str, Any]:
     return sent
 
 
-def _is_model_job(sent: dict[str, Any]) -> bool:
-    """Tell a job for the worker's models (models/jobs.py): `models` is a word, not a list."""
+def _is_job_of_its_own(sent: dict[str, Any], name: str) -> bool:
+    """Tell a job for what the worker keeps: there is a word in the field, and no workflow."""
     has_workflow = sent.get("workflow") is not None or sent.get("prompt") is not None
-    return isinstance(sent.get("models"), str) and not has_workflow
+    return isinstance(sent.get(name), str) and not has_workflow
 
 
 def _model_job(job_id: str, sent: dict[str, Any]) -> Job:
@@ -104,6 +106,17 @@ def _model_job(job_id: str, sent: dict[str, Any]) -> Job:
     if problems.details:
         raise problems.error()
     return job
+
+
+def _workflows_job(job_id: str, sent: dict[str, Any]) -> Job:
+    problems = Problems()
+    timeout_s = _timeout(sent.get("timeout_s"), problems)
+    if sent["workflows"] != "list":
+        said = "must be `list`; a stored workflow runs by its name in `workflow`"
+        problems.add("workflows", said)
+    if problems.details:
+        raise problems.error()
+    return Job(job_id, {}, timeout_s=timeout_s, lists_workflows=True)
 
 
 def _source(sent: dict[str, Any]) -> Any:

@@ -85,7 +85,7 @@ class Sink:
             DiskFull: there is no space for it.
         """
         self.expect(self.size + len(piece))
-        self._budget.take(len(piece))
+        self._budget.take(len(piece))  # before it is written: the disk is what is bounded
         self.size += len(piece)
         self._hash.update(piece)
         with disk_errors():

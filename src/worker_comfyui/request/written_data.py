@@ -62,7 +62,7 @@ def _data_uri(source: str, sink: Sink, stop: Stop) -> None:
 
 
 def _base64(source: str, sink: Sink, stop: Stop) -> None:
-    text = source.rstrip(_WHITESPACE + "=")
+    text = source.rstrip(_WHITESPACE + "=")  # padding is made anew: many leave it out
     sink.expect((len(text) - sum(map(text.count, _WHITESPACE))) * 3 // 4)
     rest = b""
     for start in range(0, len(text), PIECE):
@@ -81,7 +81,7 @@ def _pieces(text: str) -> Iterator[str]:
     start = 0
     while start < len(text):
         end = start + PIECE
-        if "%" in text[end - 2 : end]:
-            end += 2
+        if (percent := text.rfind("%", end - 2, end)) >= 0:
+            end = percent + 3
         yield text[start:end]
         start = end

@@ -67,6 +67,7 @@ def attempt(context: JobContext, place: Place, again: Collection[str] = ()) -> A
     """
     shared, job = context.shared, context.job
     execution = Execution(place.link, shared.supervisor, shared.settings, context.stop)
+    # Before it runs: what fails in between may leave the prompt in the queue.
     place.ends.callback(execution.end)
     output_nodes = place.link.classes.output_nodes(job.workflow)
     if leading_out := outside(job.workflow, place.link.classes.get, place.contents):

@@ -10,7 +10,7 @@ from typing import TypeVar
 from worker_comfyui.comfyui.client import ComfyClient
 from worker_comfyui.comfyui.process.supervisor import Incarnation, Supervisor
 from worker_comfyui.errors import ComfyCrashed, ComfyUnavailable, StartError
-from worker_comfyui.stop import JobCancelled, Stop
+from worker_comfyui.stop import Stop
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def ready(supervisor: Supervisor, stop: Stop) -> Incarnation:
         raise ComfyCrashed(error.message) from error
     stop.check()
     if incarnation is None:
-        raise JobCancelled
+        raise AssertionError("`is_due` and `check` agree")
     return incarnation
 
 
@@ -73,6 +73,7 @@ def _what_happened(
         return error
     with ComfyClient(incarnation.address, timeout_s=PING_TIMEOUT_S) as client:
         while True:
+            # Asked first: where the port is given, the next ComfyUI answers at the same address.
             answers = client.is_ready()
             if ended := supervisor.failure(incarnation):
                 return ComfyCrashed(ended.reason)

@@ -9,14 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from worker_comfyui import __version__
+from worker_comfyui import __version__, strict
 from worker_comfyui.comfyui.lookup import lookup
 from worker_comfyui.comfyui.process.supervisor import Incarnation
 from worker_comfyui.comfyui.workspace import LocalWorkspace, RemoteWorkspace, Workspace
+from worker_comfyui.config import MEGA
 from worker_comfyui.delivery import delivery, presigned
 from worker_comfyui.delivery.bucket import Bucket
 from worker_comfyui.delivery.delivery import Delivery
 from worker_comfyui.delivery.result import Made, result_of
+from worker_comfyui.errors import ResultTooLarge
 from worker_comfyui.job import FetchedInput
 from worker_comfyui.request import inputs
 from worker_comfyui.run.context import JobContext, Place
@@ -24,6 +26,7 @@ from worker_comfyui.run.crash import run_again_after_a_crash
 from worker_comfyui.run.made import made
 from worker_comfyui.run.prepare import Prepared, dry_run, prepare
 from worker_comfyui.run.stale_cache import run_again_where_files_are_gone
+from worker_comfyui.workflows.stored import StoredWorkflows
 
 
 def run_job(context: JobContext, limit_bytes: int | None) -> dict[str, Any]:
@@ -42,13 +45,17 @@ def run_job(context: JobContext, limit_bytes: int | None) -> dict[str, Any]:
     if job.model_job is not None:
         stop.phase("models")
         answer = context.shared.models.run_job(job.model_job, stop.check, context.say)
-        return {**answer, "timings": stop.timings}
+        return _within(limit_bytes, {**answer, "timings": stop.timings})
     stop.phase("inputs")
+    if job.lists_workflows:
+        stored = StoredWorkflows(settings.workflow_folders())
+        return {**stored.listing(), "timings": stop.timings}
     if job.dry_run:
-        return {**dry_run(context), **_about(context)}
+        return _within(limit_bytes, {**dry_run(context), **_about(context)})
     bucket = _bucket(context) if limit_bytes is not None else None
     with ExitStack() as done:
         scratch = _scratch(context, done)
+        # All that needs no GPU is done before the turn: it is another job's meanwhile.
         files = inputs.fetch(job.files, scratch / "inputs", settings, stop)
         prepared = prepare(context, done)
         context = replace(context, job=prepared.job)
@@ -62,6 +69,17 @@ def run_job(context: JobContext, limit_bytes: int | None) -> dict[str, Any]:
         private = settings.allow_private_input_urls
         result = result_of(what, Delivery(job.output, bucket, job.id, limit_bytes, stop, private))
     return {**result, **_about(context)}
+
+
+def _within(limit_bytes: int | None, answer: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer without files, if the platform takes one of its size."""
+    has = strict.size(strict.clean(answer))
+    if limit_bytes is not None and has > limit_bytes:
+        raise ResultTooLarge(
+            f"the answer has {has / MEGA:.1f} MB as JSON, and at most {limit_bytes / MEGA:.1f} MB "
+            "can be returned: ask about less at once"
+        )
+    return answer
 
 
 def _about(context: JobContext) -> dict[str, Any]:
@@ -80,9 +98,7 @@ def _scratch(context: JobContext, done: ExitStack) -> Path:
     folder = tempfile.TemporaryDirectory(
         prefix="job-", dir=context.shared.supervisor.scratch, ignore_cleanup_errors=True
     )
-    scratch = Path(done.enter_context(folder))
-    (scratch / "inputs").mkdir()
-    return scratch
+    return Path(done.enter_context(folder))
 
 
 def _bucket(context: JobContext) -> Bucket | None:
@@ -112,6 +128,8 @@ def _execute(
 
     def once(incarnation: Incarnation) -> Made:
         ends.close()  # what a run before left, whose ComfyUI was lost
+        # What is put on last ends first: the prompt, the files, then the hold on ComfyUI, which
+        # may be started again from there on.
         ends.enter_context(shared.supervisor.in_use(incarnation))
         link = shared.links.to(incarnation)
         workspace: Workspace

@@ -19,6 +19,7 @@ def made(attempted: Attempted, lookup: Lookup) -> Made:
     """
     failure = ending.failure(attempted.executed.entry)
     found = attempted.taken
+    # What nobody reported may be what the failed node had begun to write.
     has_results = any(file.node_id is not None for file in found.files)
     if failure and (isinstance(failure, ExecutionInterrupted) or not has_results):
         raise failure

@@ -14,7 +14,6 @@ from typing import Any
 
 from worker_comfyui.comfyui.client import ComfyClient
 from worker_comfyui.comfyui.lookup import lookup
-from worker_comfyui.comfyui.process.supervisor import Incarnation
 from worker_comfyui.errors import Detail, InvalidRequest
 from worker_comfyui.job import Job
 from worker_comfyui.models import catalogue
@@ -99,6 +98,7 @@ def dry_run(context: JobContext) -> dict[str, Any]:
         locate = lookup(client, workflow, sent, shared.settings).locate
         problems = check.problems(workflow, info, sent=sent, locate=locate, told=resolved.problems)
     looked = shared.models.look(workflow, info, _entries(job, resolved))
+    # ComfyUI does not list them yet, which is no problem of the workflow.
     available = {model["name"] for model in looked if model["status"] == "would be fetched"}
     result: dict[str, Any] = {
         "status": "dry_run",
@@ -128,8 +128,7 @@ def _resolved(context: JobContext, *, lenient: bool) -> Resolved:
     sent = job.workflow if job.source is None else job.source
 
     def object_info() -> Mapping[str, Any]:
-        incarnation: Incarnation = ready(context.shared.supervisor, context.stop)
-        return context.shared.object_info.of(incarnation)
+        return context.shared.object_info.of(ready(context.shared.supervisor, context.stop))
 
     return resolve(sent, object_info, options)
 
@@ -158,6 +157,7 @@ def _with_graph(job: Job, resolved: Resolved) -> dict[str, Any]:
     """Hand the editor's file on: ComfyUI embeds it in results, and some nodes read it."""
     if resolved.graph is None:
         return job.extra_data
+    # What the caller sends there by itself goes before it.
     pnginfo = {"workflow": resolved.graph, **job.extra_data.get("extra_pnginfo", {})}
     return {**job.extra_data, "extra_pnginfo": pnginfo}
 

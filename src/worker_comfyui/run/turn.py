@@ -35,6 +35,7 @@ class Turns:
         Raises:
             JobCancelled, TimedOut: it was time to stop before the turn came.
         """
+        # Two stacks: the inner one is emptied in between where the job runs a second time.
         leftovers = ExitStack()
         leftovers.callback(self._leave, self._come(stop))
         try:

@@ -106,6 +106,7 @@ def snapshot_of(folder: Path) -> Path | None:
         revision = (folder / "refs" / "main").read_text(encoding="ascii").strip()
     except (OSError, ValueError):
         revision = ""
+    # Hexadecimal, as the hub's commits are: nothing that leads elsewhere.
     if revision.isalnum() and (snapshots / revision).is_dir():
         return snapshots / revision
     try:

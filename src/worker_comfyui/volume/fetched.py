@@ -13,7 +13,7 @@ from worker_comfyui.config import Settings
 FOLDER = "fetched-models"
 """Beside the volume's own `models`, so that nobody's files are mixed up with the worker's."""
 CONTAINER = "worker-comfyui-models"
-CONTAINER_PARENT = Path("/var/tmp")  # noqa: S108 - models are too large for a /tmp in memory
+CONTAINER_PARENT = Path("/var/tmp")  # noqa: S108  # nosec B108  # models are too large for a /tmp in memory
 MODELS = "models"
 
 
@@ -55,6 +55,7 @@ def locate(settings: Settings) -> Location:
     links = Path(tempfile.gettempdir()) / f"{CONTAINER}-{os.getpid()}"
     if settings.model_store_path:
         return Location(settings.model_store_path.absolute(), links)
+    # A volume may be mounted read-only.
     volume = settings.runpod_volume_path
     if volume.is_dir() and os.access(volume, os.W_OK):
         return Location(volume.absolute() / FOLDER, links)

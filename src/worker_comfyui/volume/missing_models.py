@@ -39,6 +39,7 @@ LOADERS = {
     "model_patches": "ModelPatchLoader",
 }
 """A node that loads models of each kind."""
+# Whose inputs do not tell: `clip_name`, `name`, `model_name`.
 KINDS_BY_CLASS = {
     "CLIPVisionLoader": "clip_vision",
     "ModelPatchLoader": "model_patches",
@@ -137,6 +138,7 @@ def is_model(value: str) -> bool:
 
 def kind_of_input(class_type: str, name: str) -> str | None:
     """Return the kind of models that a loader's input takes; None if that is not known."""
+    # DualCLIPLoader has clip_name1 and clip_name2.
     return KINDS_BY_CLASS.get(class_type) or KINDS_BY_INPUT.get(name.rstrip("1234567890"))
 
 

@@ -98,7 +98,7 @@ def _section(name: str, base: Path, folders: Mapping[str, Sequence[str]]) -> Ite
     if not folders:
         return
     yield f"{name}:"
-    yield f"  base_path: {json.dumps(str(base))}"
+    yield f"  base_path: {json.dumps(str(base))}"  # a text of JSON is one of YAML
     for kind, paths in folders.items():
         yield f"  {kind}: |"
         yield from (f"    {path}" for path in paths)

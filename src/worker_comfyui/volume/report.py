@@ -122,7 +122,7 @@ def _file_system(mounts: Path, root: Path) -> str | None:
         return None
     rows: Iterable[list[str]] = (line.split() for line in text.splitlines())
     kinds = [row[2] for row in rows if len(row) > 2 and row[1] == str(root.resolve())]
-    return kinds[-1] if kinds else None
+    return kinds[-1] if kinds else None  # the last one mounted there hides the others
 
 
 def _size(size: int) -> str:

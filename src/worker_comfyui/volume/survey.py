@@ -56,6 +56,7 @@ def survey(layout: Layout, budget: walk.Budget) -> Survey:
             if name.endswith("/model_index.json"):
                 result.kinds[kind].found[str(PurePosixPath(name).parent)] = 0
             continue
+        # A .yaml lies beside a checkpoint, and is itself what `configs` lists.
         if _is_companion(entry.name, ending) and weights.by_name(entry.name, kind):
             continue
         if reason := weights.problem(Path(entry.path), kind):

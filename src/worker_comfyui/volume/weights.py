@@ -91,6 +91,7 @@ def _end_of_data(header: bytes) -> int | None:
     try:
         entries = json.loads(header)
         return max(
+            # `__metadata__` is no tensor.
             (int(entry["data_offsets"][1]) for name, entry in entries.items() if name[:2] != "__"),
             default=0,
         )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from worker_comfyui.errors import InvalidWorkflow
+from worker_comfyui.errors import InvalidRequest, InvalidWorkflow
 from worker_comfyui.job import Workflow, understand_links
+from worker_comfyui.request.problems import Problems
 from worker_comfyui.request.shape import check_shape
-from worker_comfyui.workflows.problems import Problems
 
 EXPORT = InvalidWorkflow.hint
 
@@ -26,8 +26,8 @@ def checked(value: Mapping[str, Any], path: str) -> Workflow:
     Raises:
         InvalidRequest: with all problems, each with its path.
     """
-    problems = Problems()
-    check_shape(value, path, lambda at, message: problems.add({"path": at, "message": message}))
+    problems = Problems(InvalidRequest)
+    check_shape(value, path, problems.add)
     if problems.details:
         raise problems.error()
     workflow = dict(value)

@@ -56,10 +56,12 @@ def problems(
     errors = check.node_errors()
     refused = {"error": {"type": "prompt_outputs_failed_validation"}, "node_errors": errors}
     loops_or_errors = explain(refused, lookup).details
+    # Where no node is wrong `explain` still finds a circle of links, or else says nothing of use.
     if errors or any("node_id" in detail for detail in loops_or_errors):
         found += loops_or_errors
     if not check.outputs and not check.unknown:
         found += explain({"error": {"type": "prompt_no_outputs"}}, lookup).details
+    # Of a node whose class is missing both know; an input is known here alone.
     new = (one for one in found if "input" in one or one.get("node_id") not in nodes_told)
     return [*told, *new]
 
@@ -136,11 +138,12 @@ class _Check:
             return _error("bad_linked_input", spec, received_value=link)
         source = self._workflow.get(link[0])
         description = self.description(source["class_type"]) if source else None
-        if source is not None and description is None:
+        if source is not None and description is None:  # told already; nobody knows what it gives
             return None
         outputs = description.get("output") if description else None
         count = len(outputs) if isinstance(outputs, list | tuple) else 0
         if outputs is None or not isinstance(link[1], int) or not 0 <= link[1] < count:
+            # ComfyUI says no more: it fails with a KeyError or an IndexError.
             return {"type": "exception_during_validation"}
         given = outputs[link[1]]
         if fits(given, spec):
@@ -169,19 +172,18 @@ class _Check:
     def _is_choice(self, value: Any, spec: InputSpec) -> bool:
         if spec.options.get("remote"):
             return True
-        if isinstance(value, list) and spec.options.get(
-            "multi_select", spec.options.get("multiselect")
-        ):
+        if spec.takes_several and isinstance(value, list):
             return all(item in spec.choices for item in value)
         is_upload = any(key.endswith("_upload") and on for key, on in spec.options.items())
-        return value in spec.choices or (is_upload and value in self._sent)
+        return value in spec.choices or (is_upload and value in self._sent)  # not uploaded yet
 
 
 def fits(given: Any, spec: InputSpec) -> bool:
-    """Tell whether an output of a type may be linked to an input."""
-    if given in {MATCH_TYPE, "*"} if isinstance(given, str) else False:
-        return True
-    if spec.type in {MATCH_TYPE, "*"}:
+    """Tell whether an output of a type may be linked to an input.
+
+    Source: ComfyUI 0.33 comfy_execution/validation.py (validate_node_input).
+    """
+    if spec.type in {MATCH_TYPE, "*"} or given in (MATCH_TYPE, "*"):
         return True
     if isinstance(given, list):
         return spec.type == COMBO

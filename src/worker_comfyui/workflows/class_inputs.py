@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from worker_comfyui.workflows.editor import javascript
+from worker_comfyui.workflows.editor import dynamic, javascript
 from worker_comfyui.workflows.editor.node_classes import (
     AUTOGROW,
     COMBO,
@@ -18,8 +18,6 @@ from worker_comfyui.workflows.editor.node_classes import (
     input_specs,
 )
 from worker_comfyui.workflows.editor.widgets import branches
-
-MAX_GROUPS = 1_000
 
 
 def specs_of(description: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, InputSpec]:
@@ -55,16 +53,9 @@ def _dynamic(spec: InputSpec, inputs: Mapping[str, Any]) -> Iterator[InputSpec]:
 
 
 def _grown(spec: InputSpec) -> Iterator[InputSpec]:
-    template = spec.options.get("template")
-    template = template if isinstance(template, Mapping) else {}
-    inner = list(input_specs(template.get("input")))
-    names = template.get("names")
-    minimum = template.get("min")
-    minimum = minimum if isinstance(minimum, int) else 1
-    count = len(names) if isinstance(names, list) else template.get("max", 100)
-    for ordinal in range(min(count if isinstance(count, int) else 100, MAX_GROUPS)):
-        for one in inner:
-            own = f"{template.get('prefix') or ''}" if len(inner) == 1 else one.name
-            name = names[ordinal] if isinstance(names, list) else f"{own}{ordinal}"
-            optional = one.optional or spec.optional or ordinal >= minimum
-            yield replace(one, name=f"{spec.name}.{name}", optional=optional)
+    group = dynamic.group_of(spec)
+    for ordinal in range(group.maximum):
+        for one in group.specs:
+            name = dynamic.name_in(group, spec.name, ordinal, one)
+            optional = one.optional or spec.optional or ordinal >= group.minimum
+            yield replace(one, name=name, optional=optional)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TypedDict
 
-from worker_comfyui.job import Workflow, is_link
+from worker_comfyui.job import Workflow, is_link, title_of
 from worker_comfyui.workflows.class_inputs import specs_of
 from worker_comfyui.workflows.editor.node_classes import InputSpec
 
@@ -51,8 +51,7 @@ def _of_node(
     node_id: str, node: dict[str, Any], object_info: Mapping[str, Any]
 ) -> Iterator[FormInput]:
     specs = specs_of(object_info.get(node["class_type"]) or {}, node["inputs"])
-    meta = node.get("_meta")
-    title = meta.get("title") if isinstance(meta, dict) else None
+    title = title_of(node)
     for name, value in node["inputs"].items():
         if is_link(value) or name not in specs:
             continue
@@ -62,7 +61,7 @@ def _of_node(
             "input": name,
             "value": value,
         }
-        if isinstance(title, str):
+        if title:
             one["title"] = title
         yield _described(one, specs[name])
 

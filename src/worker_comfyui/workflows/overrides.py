@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from worker_comfyui.errors import Detail
-from worker_comfyui.job import Workflow
+from worker_comfyui.errors import Detail, InvalidRequest
+from worker_comfyui.job import Workflow, title_of
+from worker_comfyui.request.problems import Problems
 from worker_comfyui.wording import cut, listed
 from worker_comfyui.workflows.class_inputs import specs_of
 from worker_comfyui.workflows.editor.node_classes import InputSpec
-from worker_comfyui.workflows.problems import Problems, with_candidates
-from worker_comfyui.workflows.values import RANDOM, Takes, WrongValueError
+from worker_comfyui.workflows.values import RANDOM, Takes, WrongValueError, with_candidates
 
 MAX_OVERRIDES = 1_000
 
@@ -64,8 +64,8 @@ def apply(
         InvalidRequest: with all problems: unknown or ambiguous names, wrong types, values out of
             range; each with its path and the candidates.
     """
-    problems = Problems()
-    _check_shape(overrides, problems)
+    _check_shape(overrides)
+    problems = Problems(InvalidRequest)
     found = _Finder(workflow, object_info)
     takes = Takes(workflow, known, random)
     changed = dict(workflow)
@@ -79,14 +79,16 @@ def apply(
         place = (target.node_id, target.input)
         if place in done:
             message = f"sets the same input as {done[place]!r}"
-            problems.add({"path": path, "node_id": place[0], "input": place[1], "message": message})
+            problems.note(
+                {"path": path, "node_id": place[0], "input": place[1], "message": message}
+            )
             continue
         done[place] = key
         where: Detail = {"node_id": place[0], "class_type": target.class_type, "input": place[1]}
         try:
             result = takes.value(value, target.spec)
         except WrongValueError as error:
-            problems.add({"path": path, **where, **error.detail})
+            problems.note({"path": path, **where, **error.detail})
             continue
         if value == RANDOM and isinstance(result, int):
             drawn[".".join(place)] = result
@@ -97,15 +99,11 @@ def apply(
     return Overridden(changed, drawn)
 
 
-def _check_shape(overrides: Any, problems: Problems) -> None:
-    message = ""
+def _check_shape(overrides: Any) -> None:
     if not isinstance(overrides, Mapping):
-        message = 'must be an object such as {"6.text": "a cat"}'
-    elif len(overrides) > MAX_OVERRIDES:
-        message = f"has more than {MAX_OVERRIDES} entries"
-    if message:
-        problems.add({"path": "overrides", "message": message})
-        raise problems.error()
+        raise InvalidRequest.at("overrides", 'must be an object such as {"6.text": "a cat"}')
+    if len(overrides) > MAX_OVERRIDES:
+        raise InvalidRequest.at("overrides", f"has more than {MAX_OVERRIDES} entries")
 
 
 class _Finder:
@@ -118,9 +116,7 @@ class _Finder:
         self._by_class: dict[str, list[str]] = {}
         self._specs: dict[str, dict[str, InputSpec]] = {}
         for node_id, node in workflow.items():
-            meta = node.get("_meta")
-            title = meta.get("title") if isinstance(meta, Mapping) else None
-            if isinstance(title, str) and title:
+            if title := title_of(node):
                 self._by_title.setdefault(title, []).append(node_id)
             self._by_class.setdefault(node["class_type"], []).append(node_id)
 
@@ -133,7 +129,7 @@ class _Finder:
                 if len(having) == 1:
                     return self._target(having[0], input_name)
                 named.append((name, having or nodes, input_name))
-        problems.add({"path": path, **self._fault(key, named)})
+        problems.note({"path": path, **self._fault(key, named)})
         return None
 
     def _named(self, name: str) -> Iterator[list[str]]:

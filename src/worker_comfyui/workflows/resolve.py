@@ -81,6 +81,7 @@ def resolve(sent: Any, object_info: ObjectInfo, options: Options | None = None) 
     found = unwrap(sent, options.sources)
     info = _Once(object_info)
     resolved = _converted(found, info, options) if found.is_editor else _as_it_is(found)
+    # An empty object is no reason to ask for /object_info, which is megabytes.
     if options.overrides is None or options.overrides == {}:
         return resolved
     changed = setting.apply(
@@ -115,6 +116,7 @@ def _as_it_is(found: Sent) -> Resolved:
 
 
 def _converted(found: Sent, info: _Once, options: Options) -> Resolved:
+    # As in the editor, local time: TZ of the container.
     now = options.now or datetime.now().astimezone()
     circumstances = Circumstances(random=options.random, now=now, path=found.path)
     conversion = convert(found.value, info(), circumstances)
@@ -124,6 +126,7 @@ def _converted(found: Sent, info: _Once, options: Options) -> Resolved:
         message = "has no node that runs: all are notes, muted or bypassed, or there are none"
         raise InvalidRequest.at(found.path, message)
     return Resolved(
+        # Values of the result have no place in the file, so not `found.path`.
         checked(conversion.workflow, "workflow"),
         found.value,
         notes=[*found.notes, *_notes(conversion)][:MAX_NOTES],

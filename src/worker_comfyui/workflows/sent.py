@@ -7,10 +7,11 @@ embedded one, and the name of a stored workflow.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from worker_comfyui.errors import InvalidRequest
@@ -19,6 +20,7 @@ from worker_comfyui.wording import cut
 from worker_comfyui.workflows.api_format import EXPORT, is_api_format
 from worker_comfyui.workflows.editor.reading import is_editor_format
 from worker_comfyui.workflows.embedded import reading as embedded
+from worker_comfyui.workflows.embedded.texts import MAX_TEXT_BYTES
 
 MAX_LAYERS = 8
 """Wrappings around a workflow, such as a text in a request in a text."""
@@ -30,6 +32,7 @@ Find = Callable[[str, str], Any]
 """Reads a stored workflow by its name; the second argument is the path in the request."""
 
 _ADDRESS = re.compile(r"(https?://|data:)", re.IGNORECASE)
+# Shorter than any file that has a workflow in it: that may be the name of a stored one.
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]{200,}+={0,2}\s*")
 _JSON_STARTS = {"{", "[", '"'}
 _WRAPPERS = ("input", "prompt", "output", "workflow")
@@ -69,7 +72,7 @@ class _Layer:
     value: Any
     path: str
     graph: Mapping[str, Any] | None = None
-    notes: tuple[str, ...] = field(default_factory=tuple)
+    notes: tuple[str, ...] = ()
 
 
 def unwrap(value: Any, sources: Sources, path: str = "workflow") -> Sent:
@@ -88,8 +91,8 @@ def unwrap(value: Any, sources: Sources, path: str = "workflow") -> Sent:
             return Sent(value, layer.path, False, layer.graph, layer.notes)
         if not isinstance(value, str):
             layer = _inside(layer)
-        elif value.lstrip()[:1] in _JSON_STARTS:
-            layer = replace(layer, value=_json(value, layer.path))
+        elif _bare(value)[:1] in _JSON_STARTS:
+            layer = replace(layer, value=_json(_bare(value), layer.path))
         else:
             layer = _from_text(layer, sources)
             sources = Sources()  # what was loaded is not followed to other places
@@ -105,6 +108,7 @@ def _inside(layer: _Layer) -> _Layer:
         raise InvalidRequest.at(path, f"must be an object, not {kind_of(value)}. {EXPORT}")
     if not value:
         raise InvalidRequest.at(path, f"has no nodes. {EXPORT}")
+    # In this order: beside a `prompt`, `workflow` is only the editor's file of it.
     for unwrapped in (_of_request, _of_prompt, _of_graph, _of_history):
         inner = unwrapped(layer, value)
         if inner is not None:
@@ -127,6 +131,7 @@ def _of_prompt(layer: _Layer, value: Mapping[str, Any]) -> _Layer | None:
         if isinstance(inner, list) and len(inner) > 2:  # of the history: number, id, prompt, extra
             graph = _graph_in(inner[3]) if len(inner) > 3 else graph
             return replace(layer, value=inner[2], path=f"{path}[2]", graph=graph)
+        # A request's own `output` is no workflow: it says how results are delivered.
         if isinstance(inner, Mapping | str) and _leads_on(inner):
             return replace(layer, value=inner, path=path, graph=graph)
     return None
@@ -153,7 +158,7 @@ def _of_history(layer: _Layer, value: Mapping[str, Any]) -> _Layer | None:
 
 def _leads_on(inner: Mapping[str, Any] | str) -> bool:
     if isinstance(inner, str):
-        return inner.lstrip()[:1] in _JSON_STARTS
+        return _bare(inner)[:1] in _JSON_STARTS
     return is_api_format(inner) or is_editor_format(inner) or bool(inner.keys() & set(_WRAPPERS))
 
 
@@ -183,6 +188,16 @@ def _from_text(layer: _Layer, sources: Sources) -> _Layer:
     return replace(layer, value=sources.find(text, path))
 
 
+def _bare(text: str) -> str:
+    # Programs of Windows begin a file with a byte order mark, which counts as no space.
+    return text.lstrip("\ufeff \t\r\n")
+
+
+def _is_json(data: bytes) -> bool:
+    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return is_utf16 or data.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in {b"{", b"["}
+
+
 def _json(text: str | bytes, path: str) -> Any:
     try:
         return json.loads(text)
@@ -194,7 +209,10 @@ def _json(text: str | bytes, path: str) -> Any:
 
 def _from_file(layer: _Layer, data: bytes) -> _Layer:
     """Take the workflow out of a file; what ran (`prompt`) is preferred to what was drawn."""
-    if data.lstrip()[:1] in {b"{", b"["}:
+    if _is_json(data):
+        if len(data) > MAX_TEXT_BYTES:
+            megabytes = f"{len(data) / 1e6:.0f} MB of JSON, more than a workflow needs"
+            raise InvalidRequest.at(layer.path, f"is a file with {megabytes}")
         return replace(layer, value=_json(data, layer.path))
     found = embedded.read(data, layer.path)
     if found.prompt is not None and is_api_format(found.prompt):

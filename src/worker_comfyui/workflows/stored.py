@@ -14,8 +14,9 @@ from worker_comfyui.wording import cut, likely, listed
 SUFFIX = ".json"
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_NAME = 255
-MAX_LISTED = 200
+MAX_IN_MESSAGE = 200
 """Names that are looked through for a message."""
+MAX_LISTED = 2_000
 MAX_LOOKED_AT = 5_000
 MAX_FOLDERS_DEEP = 4
 
@@ -46,13 +47,29 @@ class StoredWorkflows:
                 return _read(file, name, path)
         raise InvalidRequest.at(path, self._unknown(name))
 
-    def names(self) -> list[str]:
-        """List the names, sorted; at most `MAX_LISTED`."""
+    def listing(self) -> dict[str, Any]:
+        """Answer a job that asks what is stored: every name that `find` finds.
+
+        Returns:
+            `{"workflows": {"action": "list", "folders": [...], "names": [...]}}`, names sorted,
+            and `errors` where there are more than `MAX_LISTED`.
+        """
+        names = self._names()
+        found = [n for n in names[:MAX_LISTED] if any(_inside(f, n) for f in self._folders)]
+        folders = [str(folder) for folder in self._folders]
+        answer: dict[str, Any] = {
+            "workflows": {"action": "list", "folders": folders, "names": found}
+        }
+        if len(names) > MAX_LISTED:
+            answer["errors"] = [f"only the first {MAX_LISTED} stored workflows are listed"]
+        return answer
+
+    def _names(self) -> list[str]:
         found = {name for folder in self._folders for name in _names(folder)}
-        return sorted(found)[:MAX_LISTED]
+        return sorted(filter(_is_name, found))
 
     def _unknown(self, name: str) -> str:
-        names = self.names()
+        names = self._names()[:MAX_IN_MESSAGE]
         message = f"there is no stored workflow {cut(name)!r}"
         close = likely(name, names)
         if close:
@@ -100,10 +117,12 @@ def _names(folder: Path) -> Iterator[str]:
     looked_at = 0
     for above, folders, files in os.walk(folder):
         depth = len(Path(above).relative_to(folder).parts)
-        folders[:] = sorted(folders) if depth < MAX_FOLDERS_DEEP else []
+        # Hidden ones are copies that Jupyter and macOS leave, as a rule.
+        open_ones = [name for name in folders if not name.startswith(".")]
+        folders[:] = sorted(open_ones) if depth < MAX_FOLDERS_DEEP else []
         for file in sorted(files):
             looked_at += 1
             if looked_at > MAX_LOOKED_AT:
                 return
-            if file.endswith(SUFFIX):
+            if file.endswith(SUFFIX) and not file.startswith("."):
                 yield (Path(above).relative_to(folder) / file.removesuffix(SUFFIX)).as_posix()

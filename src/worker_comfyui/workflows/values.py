@@ -7,10 +7,9 @@ from random import Random
 from typing import Any
 
 from worker_comfyui.errors import Detail
-from worker_comfyui.job import Workflow, is_link
-from worker_comfyui.wording import cut
+from worker_comfyui.job import Workflow, is_link, wrapped
+from worker_comfyui.wording import cut, likely, listed
 from worker_comfyui.workflows.editor.node_classes import COMBO, InputSpec
-from worker_comfyui.workflows.problems import with_candidates
 
 RANDOM = "random"
 MAX_DRAWN = 2**53 - 1
@@ -61,7 +60,7 @@ class Takes:
         if is_link(value):
             return self._link(value)
         if spec is None:
-            return _wrapped(value)
+            return wrapped(value)
         if not spec.is_widget:
             message = f'takes {spec.type}, which only a link can give: ["<node id>", <output>]'
             raise WrongValueError({"message": message, "allowed": spec.type})
@@ -84,8 +83,9 @@ class Takes:
         return self._random.randint(low, max(low, high))
 
     def _choice(self, value: Any, spec: InputSpec) -> Any:
-        if spec.options.get("multi_select") and isinstance(value, list):
-            return _wrapped(value)
+        if spec.takes_several and isinstance(value, list):
+            return wrapped(value)
+        # The editor fetches the choices of a remote one: /object_info has none.
         if value in spec.choices or spec.options.get("remote"):
             return value
         if isinstance(value, str) and value in self._known:
@@ -103,10 +103,10 @@ def _bound(spec: InputSpec, key: str, default: int) -> int:
 
 def _typed(value: Any, spec: InputSpec) -> Any:
     if spec.type == "INT" and isinstance(value, float) and value.is_integer():
-        value = int(value)
+        value = int(value)  # some clients write every number with a point
     wanted = _TYPES.get(spec.type)
     if wanted is None:
-        return _wrapped(value)
+        return wrapped(value)
     if not isinstance(value, wanted) or (isinstance(value, bool) and spec.type != "BOOLEAN"):
         message = f"is {cut(repr(value))}, but takes {spec.type}"
         raise WrongValueError({"message": message, "received": cut(value), "allowed": spec.type})
@@ -132,6 +132,9 @@ def _check_bounds(value: float, spec: InputSpec) -> None:
         )
 
 
-def _wrapped(value: Any) -> Any:
-    """Wrap a list, which ComfyUI would take for a link."""
-    return {"__value__": value} if isinstance(value, list) else value
+def with_candidates(message: str, wanted: str, names: Collection[str], there: str) -> Detail:
+    """Say what is wrong with a name, with the closest one that is right, or a list of some."""
+    close = likely(wanted, names)
+    if close:
+        return {"did_you_mean": cut(close), "message": f"{message}; did you mean {cut(close)!r}?"}
+    return {"message": f"{message}; {there} {listed(names)}" if names else message}

@@ -7,7 +7,10 @@ import type { components, paths } from "./schema.js";
 declare const process: { argv: string[] };
 
 const client = createClient<paths>({ baseUrl: process.argv[2] });
-const workflow = { "1": { class_type: "SaveImage", inputs: {} } };
+const workflow = {
+  "1": { class_type: "EmptyImage", inputs: { width: 8, height: 8, batch_size: 1, color: 0 } },
+  "2": { class_type: "SaveImage", inputs: { images: ["1", 0], filename_prefix: "made" } },
+};
 const { data: accepted, error } = await client.POST("/run", { body: { input: { workflow } } });
 if (error !== undefined) throw new Error(error.detail);
 

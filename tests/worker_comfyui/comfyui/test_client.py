@@ -140,7 +140,7 @@ def test_a_class_is_described(client: ComfyClient) -> None:
     described = client.node_class("SaveImage")
     assert described is not None
     assert "images" in described["input"]["required"]
-    assert {"SaveImage", "LoadImage", "EmptyImage"} <= set(client.node_classes())
+    assert {"SaveImage", "LoadImage", "EmptyImage"} <= set(client.object_info())
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,7 @@ CALLS: dict[str, Callable[[ComfyClient], object]] = {
     "upload": lambda client: client.upload("a.png", Path(__file__)),
     "history": lambda client: client.history("p"),
     "is_queued": lambda client: client.is_queued("p"),
-    "node_classes": lambda client: client.node_classes(),
+    "object_info": lambda client: client.object_info(),
 }
 
 
@@ -459,6 +459,7 @@ GARBAGE = [
     b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n",
     b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}",
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
@@ -500,6 +501,7 @@ def test_a_handshake_without_an_answer_is_disconnected_after_the_timeout() -> No
     [
         b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly a part",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n50\r\nnot all",
+        b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\nall of it",
     ],
 )
 def test_a_file_that_comes_only_in_part_is_an_error(answer: bytes, tmp_path: Path) -> None:
@@ -588,6 +590,15 @@ def test_text_and_binary_frames_are_told_apart() -> None:
 def test_a_frame_in_pieces_is_put_together() -> None:
     with talking(frame(1, b"one ", last=False), frame(9, b"ping"), frame(0, b"two")) as stream:
         assert stream.receive(5) == "one two"
+
+
+def test_a_frame_that_announces_more_than_any_picture_has_is_not_waited_for() -> None:
+    announced = (1 << 30).to_bytes(8, "big")
+    with talking(bytes([0x82, 127]) + announced + b"x" * 100_000, pause_s=2) as stream:
+        started = time.monotonic()
+        with pytest.raises(Disconnected, match="a frame of 1073741824 bytes"):
+            stream.receive(5)
+        assert time.monotonic() - started < 2
 
 
 def test_a_frame_slower_than_the_wait_is_not_lost() -> None:

@@ -157,14 +157,6 @@ def test_an_exception_without_a_message_is_named() -> None:
     assert error.message.startswith("node 3 (KSampler) raised KeyError")
 
 
-def test_a_blocked_branch_does_not_decide() -> None:
-    entry = ended("execution_success")
-    entry["status"]["messages"].append(
-        ["execution_error", {"exception_type": "ExecutionBlocked", "node_id": "1"}]
-    )
-    assert failure(entry) is None
-
-
 @pytest.mark.parametrize(
     "entry",
     [

@@ -256,6 +256,29 @@ def test_the_picture_beside_a_video_is_only_shown() -> None:
     assert [(a.name, a.kind, a.node_id) for a in found.temporary] == [("a/clip.png", "images", "1")]
 
 
+def test_the_film_before_it_had_sound_is_only_shown() -> None:
+    item = {"filename": "clip_00001-audio.mp4", "subfolder": "a", "workflow": "clip_00001.png"}
+    found = from_nodes(n1={"gifs": [{**item, "type": "output", "format": "video/h264-mp4"}]})
+    assert [a.name for a in found.artifacts] == ["a/clip_00001-audio.mp4"]
+    assert [(a.name, a.kind) for a in found.temporary] == [
+        ("a/clip_00001.png", "images"),
+        ("a/clip_00001.mp4", "videos"),
+    ]
+
+
+def test_a_film_that_another_node_reports_is_saved_and_not_shown() -> None:
+    item = {"filename": "clip-audio.mp4", "type": "output", "workflow": "clip.png"}
+    found = from_nodes(n1={"gifs": [item]}, n2={"gifs": [{"filename": "clip.mp4"}]})
+    assert [a.name for a in found.artifacts] == ["clip-audio.mp4", "clip.mp4"]
+    assert [a.name for a in found.temporary] == ["clip.png"]
+
+
+def test_a_film_that_is_only_shown_is_shown_once() -> None:
+    item = {"filename": "clip-audio.mp4", "type": "temp", "workflow": "clip.png"}
+    found = from_nodes(n1={"gifs": [item]})
+    assert [a.name for a in found.temporary] == ["clip-audio.mp4", "clip.png"]
+
+
 def test_an_image_that_came_over_the_websocket_is_not_told_twice() -> None:
     item = {"source": "websocket", "content-type": "image/png", "type": "output"}
     assert from_nodes(n1={"images": [item]}) == Outputs()

@@ -151,6 +151,16 @@ def test_an_answer_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
     assert "answered more than is taken" in warning
 
 
+@pytest.mark.parametrize("size", [2_000_000, 2**62, 10**20])
+def test_an_answer_that_announces_too_much_is_not_waited_for(tmp_path: Path, size: int) -> None:
+    said = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size
+    with conversing(saying(said)) as server:
+        targets = UploadTargets(by_kind={"files": (server.url,)})
+        (warning,) = presigned.upload([made(tmp_path, "x.zip")], targets, NEVER, allow_private=True)
+        assert server.connections == 1
+    assert "answered more than is taken" in warning
+
+
 def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
     said = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n"
     with conversing(saying(said)) as server:

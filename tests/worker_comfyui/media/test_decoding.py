@@ -140,6 +140,17 @@ def test_a_cut_off_image_is_told_from_a_sound_one(tmp_path: Path, image_format: 
     assert decoding.check(path, MANY, NEVER)[1] == "cut"
 
 
+def test_the_end_of_a_camera_s_small_picture_is_not_that_of_the_image(tmp_path: Path) -> None:
+    path = picture(tmp_path, "JPEG")
+    whole = path.read_bytes()
+    exif = b"Exif\0\0" + encoded(Image.new("RGB", (8, 8)), "JPEG")
+    segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+    path.write_bytes(whole[:2] + segment + whole[2:])
+    assert decoding.check(path, MANY, NEVER)[1] == "sound"
+    path.write_bytes(path.read_bytes()[:-500])
+    assert decoding.check(path, MANY, NEVER)[1] == "cut"
+
+
 def png(width: int, height: int, rows: bytes) -> bytes:
     def chunk(kind: bytes, body: bytes) -> bytes:
         crc = zlib.crc32(kind + body)

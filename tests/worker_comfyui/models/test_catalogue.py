@@ -174,6 +174,7 @@ def test_a_mirror_is_asked_in_place_of_the_hub_under_the_same_identity() -> None
     "text",
     [
         *("hf://o/n", "hf://o", "civitai://x", "https://civitai.com/models/9", "https:///x"),
+        *("hf://o/n/../x", "https://huggingface.co/o/n/resolve/main/..%2F..%2Fx", "hf://o/n/x@.."),
         *("https://h:0/x", "https://[::1/x", "https://h/a b", f"https://h/{'x' * 5000}"),
     ],
 )

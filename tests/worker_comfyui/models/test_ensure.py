@@ -232,6 +232,25 @@ def test_an_entry_that_fails_gives_way_to_the_next(hub: Hub, start: Callable[...
         )
 
 
+def test_a_link_that_the_operator_lists_is_fetched_as_listed(
+    hub: Hub, start: Callable[..., Kit]
+) -> None:
+    hub.add("a/b/weights", SMALL)
+    own = '[{"folder": "checkpoints", "name": "m.safetensors", "url": "hf://a/b/weights"}]'
+    kit = start(model_catalog=own, allow_model_downloads=False)
+    with kit.ensure(load("hf://a/b/weights")) as ensured:
+        assert ensured.workflow == load("m.safetensors")
+
+
+def test_a_refused_link_to_a_version_is_called_by_its_address(start: Callable[..., Kit]) -> None:
+    own = '[{"folder": "loras", "name": "y.sft", "url": "hf://a/b/y.sft"}]'
+    kit = start(model_catalog=own, allow_model_downloads=False)
+    with pytest.raises(ModelRefused) as refused:
+        kit.ensure(load("civitai://5"))
+    [detail] = refused.value.details
+    assert detail["message"].startswith("civitai://5 has the model, but this endpoint does not")
+
+
 def test_an_unknown_loader_s_kind_is_told_by_its_list(hub: Hub, start: Callable[..., Kit]) -> None:
     hub.add("a/b/m.safetensors", SMALL)
     kit = start()

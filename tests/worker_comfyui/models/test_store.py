@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,11 @@ from worker_comfyui.models import cached
 from worker_comfyui.models.catalogue import Entry, Origin
 from worker_comfyui.models.policy import Policy
 from worker_comfyui.models.store import Kept, Store
+from worker_comfyui.models.transfer import lease
 from worker_comfyui.models.transfer.deliver import Place, Workshop
 from worker_comfyui.models.transfer.errors import Damaged, NoRoom, Refused
 from worker_comfyui.models.transfer.rules import connect_anywhere
-from worker_comfyui.models.uses import Use
+from worker_comfyui.models.uses import Use, in_use
 from worker_comfyui.volume.fetched import Location
 
 ROOT = Path(__file__).parents[3]
@@ -318,6 +320,36 @@ def test_a_cached_file_that_is_cut_off_is_not_used(hub: Hub, tmp_path: Path, get
     (snapshot / "m.safetensors").write_bytes(SMALL[:-5])
     hub.add("a/b/m.safetensors", SMALL)
     assert get(entry()).how == "fetched"
+
+
+def test_a_cached_file_is_never_given_under_a_name_of_other_content(
+    hub: Hub, tmp_path: Path
+) -> None:
+    cached_model(tmp_path / "volume", "a/b", ("m.safetensors",))
+    store = make(tmp_path)
+    with store.use() as use, pytest.raises(NoRoom, match="other content have its names"):
+        store.ensure(entry(), policy(hub), use, caller(), lambda *_: True)
+
+
+def test_a_cache_that_cannot_be_read_has_nothing(hub: Hub, tmp_path: Path) -> None:
+    cached_model(tmp_path / "volume", "a/b", ("m.safetensors",))
+    endless = policy(hub).source(entry(f"hf://a/b/{'x' * 300}.safetensors"))
+    assert cached.find(endless, tmp_path / "volume") is None
+
+
+def test_models_that_are_fetched_at_once_are_all_in_use(tmp_path: Path) -> None:
+    titles = {f"loras/{number}.safetensors" for number in range(40)}
+    with Use(tmp_path / "uses") as use, ThreadPoolExecutor(8) as pool:
+        list(pool.map(use.add, titles))
+        assert in_use(tmp_path / "uses") == titles
+
+
+def test_what_may_be_in_use_is_kept_where_nobody_can_say_how_old_it_is(tmp_path: Path) -> None:
+    here = tmp_path / "file"
+    here.touch()
+    nowhere = here / "folder"  # where no file can be made, as on a full disk
+    assert lease.age(here, nowhere) == 0
+    assert lease.age(tmp_path / "gone", tmp_path) == float("inf")
 
 
 @pytest.mark.parametrize(

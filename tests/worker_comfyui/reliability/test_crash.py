@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.support.comfyui import REAL_COMFYUI
 from tests.support.waiting import wait_until
@@ -296,6 +297,42 @@ def test_a_node_that_lets_nothing_else_run_is_not_taken_for_a_freeze(
 
     assert result["texts"] == [{"node_id": "1", "text": "done"}]
     assert worker.comfyui_pid() == before
+
+
+def is_silent(worker: WorkerUnderTest) -> bool:
+    """Tell whether ComfyUI gives no answer for as long as a frozen one is given."""
+    incarnation = worker.supervisor.wait_ready()
+    assert incarnation is not None
+    try:
+        requests.get(f"http://{incarnation.address}/prompt", timeout=HANG_S)
+    except requests.RequestException:
+        return True
+    return False
+
+
+def test_two_hundred_large_previews_are_not_taken_for_a_freeze(worker: WorkerUnderTest) -> None:
+    before = worker.comfyui_pid()
+    job = worker.start({"workflow": {"1": node("TestPreviews", count=200, seconds=4 * HANG_S)}})
+    wait_until(lambda: is_silent(worker))
+    result = job.result()
+
+    assert result["texts"] == [{"node_id": "1", "text": "shown"}]
+    assert worker.comfyui_pid() == before
+    assert_next_job_works(worker)
+
+
+def test_the_executor_s_end_is_noticed_at_once_though_nothing_is_answered(
+    worker: WorkerUnderTest,
+) -> None:
+    started = time.monotonic()
+    shown = node("TestPreviews", count=200, seconds=90, then="exit")
+    result = worker.run({"workflow": {"1": shown}})
+
+    assert result["error_code"] == "COMFYUI_CRASHED"
+    assert "SystemExit" in result["error"]
+    assert result["retryable"] is False
+    assert time.monotonic() - started < 30
+    assert_next_job_works(worker)
 
 
 # --- what it leaves behind

@@ -367,3 +367,22 @@ def test_an_image_sequence_comes_whole_and_without_its_cover(worker: WorkerUnder
     result = worker.run({"workflow": workflow})
     assert [image["filename"] for image in result["images"]] == sorted(files)
     assert {image["node_id"] for image in result["images"]} == {"1"}
+
+
+def test_a_film_with_sound_comes_alone_and_with_what_lies_beside_it_on_request(
+    worker: WorkerUnderTest,
+) -> None:
+    item = {**file_item("V_00001-audio.mp4"), "format": "video/h264-mp4", "frame_rate": 8}
+    files = {"V_00001-audio.mp4": b"sound", "V_00001.mp4": b"silent", "V_00001.png": png((0, 0, 0))}
+    beside = {"V_00001.txt": b"a caption of another node"}
+    request = {
+        "workflow": reporting({"gifs": [{**item, "workflow": "V_00001.png"}]}, {**files, **beside})
+    }
+    result = worker.run(request)
+    assert [video["filename"] for video in result["videos"]] == ["V_00001-audio.mp4"]
+    assert [file["filename"] for file in result["files"]] == ["V_00001.txt"]
+    assert "images" not in result
+
+    whole = worker.run({**request, "output": {"previews": True}})
+    assert [video["filename"] for video in whole["videos"]] == ["V_00001-audio.mp4", "V_00001.mp4"]
+    assert [image["filename"] for image in whole["images"]] == ["V_00001.png"]

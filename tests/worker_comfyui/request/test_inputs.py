@@ -270,7 +270,9 @@ def test_what_decodes_in_many_pieces_is_what_was_sent(monkeypatch: pytest.Monkey
     monkeypatch.setattr(written_data, "PIECE", 7)
     assert content(base64.encodebytes(BYTES).decode()) == BYTES
     assert content(PLAIN.rstrip("=")) == BYTES
-    assert content("data:," + "".join(f"%{b:02x}" for b in BYTES)) == BYTES
+    written = "".join(f"%{b:02x}" for b in BYTES)
+    for before in ("", "a", "ab", "abc"):  # whatever the place at which it is cut
+        assert content(f"data:,{before}{written}") == before.encode() + BYTES
 
 
 def test_the_largest_of_texts_is_decoded_at_once() -> None:

@@ -521,6 +521,17 @@ def test_models_beside_a_workflow_are_no_job_of_their_own() -> None:
     assert (job.model_job, job.models) == (None, "list")
 
 
+def test_workflows_as_a_word_asks_for_their_names() -> None:
+    job = parse({"id": "1", "input": {"workflows": "list", "timeout_s": 5}})
+    assert (job.lists_workflows, job.workflow, job.timeout_s) == (True, {}, 5.0)
+    assert not parse({"id": "1", "input": {"workflow": WORKFLOW, "workflows": "x"}}).lists_workflows
+
+
+def test_a_name_in_workflows_is_told_where_it_belongs() -> None:
+    with pytest.raises(InvalidRequest, match="workflows: must be `list`; a stored workflow runs"):
+        parse({"id": "1", "input": {"workflows": "portrait"}})
+
+
 # Hostile requests: bounded in time and in what is said
 
 

@@ -198,6 +198,13 @@ def test_null_is_an_empty_text_where_text_has_lines() -> None:
     assert workflow["7"]["inputs"]["filename_prefix"] is None
 
 
+def test_a_combo_of_several_choices_begins_with_none_of_them() -> None:
+    which = ["COMBO", {"options": ["a", "b"], "multiselect": True, "multi_select": {}}]
+    several = {"input": {"required": {"which": which}}, "output": [], "output_node": True}
+    sent = run(graph(node(1, "Several")), Several=several).workflow
+    assert sent["1"]["inputs"] == {"which": {"__value__": []}}
+
+
 def test_null_among_the_links_is_passed_over() -> None:
     assert converted("link_null").workflow.keys() == {"1", "2", "3", "4", "5", "6", "7"}
 

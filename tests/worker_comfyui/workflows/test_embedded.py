@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
+import sys
+import time
 import zlib
 from collections.abc import Callable
 from io import BytesIO
@@ -146,6 +149,37 @@ def test_a_text_that_unpacks_without_end_is_refused() -> None:
     chunk = struct.pack(">I", len(packed)) + b"zTXt" + packed + bytes(4)
     with pytest.raises(InvalidRequest, match="more text than a workflow needs"):
         embedded.read(b"\x89PNG\r\n\x1a\n" + chunk)
+
+
+def webp(exif_data: bytes) -> bytes:
+    body = b"WEBPEXIF" + struct.pack("<I", len(exif_data)) + exif_data
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def test_texts_of_exif_that_all_stand_in_one_place_are_read_once() -> None:
+    entries, length = 60_000, 30_000_000
+    entry = struct.pack("<HHII", 0x010F, 2, length, 8)
+    directory = struct.pack("<H", entries) + entry * entries
+    data = webp(b"II*\0" + struct.pack("<I", 8) + directory + bytes(length))
+    started = time.process_time()
+    with pytest.raises(InvalidRequest, match="without a workflow"):
+        embedded.read(data)
+    assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("image_format", ["WEBP", "JPEG", "PNG"])
+def test_no_reader_of_pictures_comes_into_the_worker_for_it(
+    tmp_path: Path, image_format: str
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(png(**TEXTS) if image_format == "PNG" else saved(image_format, exif=exif()))
+    code = (
+        "import sys; sys.path.insert(0, 'src')\n"
+        "from worker_comfyui.workflows.embedded.reading import read\n"
+        "assert read(open(sys.argv[1], 'rb').read()).prompt\n"
+        "sys.exit('PIL' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, file], check=False).returncode == 0
 
 
 SAMPLES = [file.read_bytes() for file in MEDIA] + [

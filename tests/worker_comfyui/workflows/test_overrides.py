@@ -52,6 +52,14 @@ def one(key: str, value: Any, **more: Any) -> Any:
     return changed[0]
 
 
+def test_a_combo_of_several_choices_takes_a_list() -> None:
+    which = ["COMBO", {"options": ["a", "b"], "multiselect": True, "multi_select": {}}]
+    info = {"Several": {"input": {"required": {"which": which}}}}
+    workflow = {"1": node("Several", which={"__value__": []})}
+    changed = apply(workflow, {"1.which": ["a", "b"]}, info, random=Random(1))  # noqa: S311
+    assert changed.workflow["1"]["inputs"]["which"] == {"__value__": ["a", "b"]}
+
+
 def refused(key: str, value: Any, **more: Any) -> Detail:
     with pytest.raises(InvalidRequest) as caught:
         set_({key: value}, **more)

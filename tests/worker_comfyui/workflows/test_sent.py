@@ -111,6 +111,14 @@ def test_a_workflow_file_behind_an_address_is_read() -> None:
     assert found("https://a/b.json", load=lambda *_: json.dumps(GRAPH).encode()).value == GRAPH
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_workflow_file_that_a_program_of_windows_wrote_is_read(encoding: str) -> None:
+    data = json.dumps(GRAPH).encode(encoding)
+    assert found("https://a/b.json", load=lambda *_: data).value == GRAPH
+    assert found(f"\ufeff{json.dumps(GRAPH)}").value == GRAPH
+    assert found({"prompt": f"\ufeff{json.dumps(API)}"}).value == API
+
+
 def test_base64_of_a_file_is_a_file() -> None:
     assert found("AAAA" * 100, load=lambda *_: MP4).value["1"]["class_type"] == "EmptyImage"
 
@@ -152,6 +160,12 @@ def test_old_prompts_lose_what_comfyui_added_when_it_ran_them() -> None:
 )
 def test_anything_else_is_refused(value: Any, says: str) -> None:
     assert says in refusal(value)
+
+
+def test_a_file_with_far_more_json_than_a_workflow_has_is_not_read() -> None:
+    data = b"{" + b'"a":[],' * 6_000_000
+    says = refusal("https://example.com/a.json", load=lambda *_: data)
+    assert "is a file with 42 MB of JSON, more than a workflow needs" in says
 
 
 def test_wrappings_without_end_are_refused() -> None:

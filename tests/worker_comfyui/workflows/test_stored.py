@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from worker_comfyui.errors import InvalidRequest
-from worker_comfyui.workflows.stored import MAX_LISTED, StoredWorkflows
+from worker_comfyui.workflows.stored import MAX_IN_MESSAGE, MAX_LISTED, StoredWorkflows
 
 
 @pytest.fixture
@@ -111,11 +111,38 @@ def test_without_any_it_names_the_folders(tmp_path: Path) -> None:
     assert f"none are stored in {tmp_path}" in refusal(StoredWorkflows([tmp_path]), "a")
 
 
-def test_the_list_is_bounded(tmp_path: Path) -> None:
-    for number in range(MAX_LISTED + 50):
+def test_the_listing_has_every_name_once_and_the_folders(
+    stored: StoredWorkflows, folders: list[Path]
+) -> None:
+    assert stored.listing() == {
+        "workflows": {
+            "action": "list",
+            "folders": [str(folder) for folder in folders],
+            "names": ["people/group", "portrait", "video"],
+        }
+    }
+
+
+def test_the_listing_names_only_what_runs(stored: StoredWorkflows, folders: list[Path]) -> None:
+    """Neither what is no name or leads elsewhere, nor what editors and file systems leave."""
+    (folders[0] / "out.json").symlink_to(folders[0].parent / "secret.json")
+    (folders[0] / "a:b.json").write_text("{}")
+    (folders[0] / "._portrait.json").write_text("{}")
+    (folders[0] / ".ipynb_checkpoints").mkdir()
+    (folders[0] / ".ipynb_checkpoints" / "portrait-checkpoint.json").write_text("{}")
+    names = stored.listing()["workflows"]["names"]
+    assert names == ["people/group", "portrait", "video"]
+    for name in names:
+        stored.find(name)
+
+
+def test_the_listing_and_the_message_are_bounded(tmp_path: Path) -> None:
+    for number in range(MAX_LISTED + 1):
         (tmp_path / f"w{number:04}.json").write_text("{}")
-    assert len(StoredWorkflows([tmp_path]).names()) == MAX_LISTED
-    assert "and 190 more" in refusal(StoredWorkflows([tmp_path]), "zzzz")
+    listing = StoredWorkflows([tmp_path]).listing()
+    assert len(listing["workflows"]["names"]) == MAX_LISTED
+    assert listing["errors"] == ["only the first 2000 stored workflows are listed"]
+    assert f"and {MAX_IN_MESSAGE - 10} more" in refusal(StoredWorkflows([tmp_path]), "zzzz")
 
 
 @pytest.mark.parametrize("content", [b"not json", b"\xff\xfe{", b"[" * 100_000])

@@ -53,9 +53,18 @@ def note_staged(folder: Path, names: Iterable[str]) -> None:
 def bring_back(folder: Path) -> None:
     """Bring back what was put aside; the job's own files are gone already."""
     aside = folder / ASIDE
-    if not aside.is_dir():
+    with suppress(OSError):
+        (aside / STAGED).unlink()
+    try:
+        aside.rmdir()  # most often nothing was there before
+    except FileNotFoundError:
         return
-    (aside / STAGED).unlink(missing_ok=True)
+    except OSError:
+        _bring_all_back(folder, aside)
+
+
+def _bring_all_back(folder: Path, aside: Path) -> None:
+    # From the top: a folder whose place is free comes back as a whole.
     for path in sorted(aside.rglob("*"), key=lambda path: len(path.parts)):
         place = folder / path.relative_to(aside)
         if place.is_dir() and path.is_dir() and not path.is_symlink():

@@ -142,6 +142,7 @@ def command(
         flags += ["--listen", "127.0.0.1"]
     if not _has_flag(settings.comfyui_args, "--port"):
         flags += ["--port", str(port)]
+    # The form around a file needs no room of its own: ComfyUI's MB are larger.
     if settings.max_input_mb > DEFAULT_UPLOAD_MB:
         flags += ["--max-upload-size", str(math.ceil(settings.max_input_mb))]
     return [
@@ -182,7 +183,7 @@ def host(settings: Settings) -> str:
     parser.add_argument("--listen", nargs="?", const="0.0.0.0,::", default="127.0.0.1")
     given: str = parser.parse_known_args(settings.comfyui_args)[0].listen
     addresses = [address.strip() for address in given.split(",")]
-    if {"127.0.0.1", "0.0.0.0", "localhost"} & set(addresses):  # noqa: S104
+    if {"127.0.0.1", "0.0.0.0", "localhost"} & set(addresses):  # noqa: S104  # nosec B104
         return "127.0.0.1"
     first = {"::": "::1"}.get(addresses[0], addresses[0])
     return f"[{first}]" if ":" in first else first

@@ -9,10 +9,6 @@ from dataclasses import dataclass
 
 from worker_comfyui.comfyui.process.bootstrap import EXECUTOR_ENDED, SIGN
 
-"""Of an end: the process died, a node ended the thread that runs workflows, a node returned what
-ComfyUI cannot send, nothing answered, nothing more can be run in it, the worker asked for it, the
-worker stops."""
-
 
 @dataclass(frozen=True, slots=True)
 class Ended:

@@ -133,6 +133,7 @@ class Starter:
 
 
 def _free_port() -> int:
+    # Somebody may take it before ComfyUI does: `Run.is_ours` tells.
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -79,6 +79,7 @@ class OwnFolders:
     def sweep(self) -> None:
         """Remove the folders of workers that were killed."""
         for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+            # Only with the mark: what is in /tmp under such a name need not be a worker's.
             if folder == self._root or not _is_a_worker_s(folder):
                 continue
             with suppress(OSError):  # another worker sweeps as well

@@ -30,8 +30,10 @@ log = logging.getLogger(__name__)
 
 WAIT_S = 0.2
 DRAIN_S = 0.2
+"""For ComfyUI's lines about a job, which later would be logged as the next one's."""
 STOP_GRACE_S = 5.0
 MAX_VERSION = 64
+MAX_DEVICES = 16
 _STOPPING = Ended("the worker stops")
 
 
@@ -300,7 +302,12 @@ def _version(description: dict[str, Any]) -> str | None:
 
 
 def _log_ready(version: str | None, description: dict[str, Any], seconds: float) -> None:
-    devices = [str(device.get("name")) for device in description.get("devices", ())]
+    found = description.get("devices")
+    devices = [
+        str(device.get("name"))[:MAX_VERSION]
+        for device in (found if isinstance(found, list) else [])[:MAX_DEVICES]
+        if isinstance(device, dict)
+    ]
     log.info(
         "ComfyUI %s is ready after %.1f s on %s",
         version,

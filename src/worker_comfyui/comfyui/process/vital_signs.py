@@ -36,7 +36,7 @@ def activity(session: int) -> Activity | None:
         fields = _stat(PROC / str(pid) / "stat")
         if fields:
             found = True
-            ticks += int(fields[11]) + int(fields[12])
+            ticks += int(fields[11]) + int(fields[12])  # utime, stime
             waits = waits or _waits_for_disk(pid)
     return Activity(ticks / os.sysconf("SC_CLK_TCK"), waits) if found else None
 
@@ -72,6 +72,7 @@ def _members(session: int) -> list[int]:
     found = []
     for entry in PROC.glob("[0-9]*"):
         fields = _stat(entry / "stat")
+        # `session`; its leader is the launcher, which only waits.
         if fields and int(fields[3]) == session and int(entry.name) != session:
             found.append(int(entry.name))
     return found
@@ -114,6 +115,6 @@ def _listening_sockets(port: int) -> Iterator[str]:
         except OSError:
             continue
         for line in lines:
-            words = line.split()
+            words = line.split()  # local_address is the 2nd, st the 4th, inode the 10th
             if words[3] == _LISTENING and int(words[1].rpartition(":")[2], 16) == port:
                 yield f"socket:[{words[9]}]"

@@ -15,6 +15,7 @@ from worker_comfyui.models.transfer.errors import Refused, Transient
 from worker_comfyui.models.transfer.sources import HUB, Source
 from worker_comfyui.models.transfer.wording import shown, status
 
+# From 520 on they are Cloudflare's, about a server behind it.
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 MAX_WAIT_S = 300.0
 """The hub counts requests over five minutes."""
@@ -77,7 +78,7 @@ def wait(headers: Message) -> float | None:
     Sources: RFC 9110, 10.2.3; https://huggingface.co/docs/hub/rate-limits (`RateLimit`).
     """
     text = (headers.get("Retry-After") or "").strip()
-    if text.isdigit():
+    if text.isdecimal():
         return min(float(text[:9]), MAX_WAIT_S)
     limit = headers.get("RateLimit") or ""
     left, seconds = re.search(r"\br=(\d{1,9})", limit), re.search(r"\bt=(\d{1,9})", limit)
@@ -119,6 +120,7 @@ def _hub(hop: Hop, named: tuple[str, str, str]) -> str:
             f"{file}: the hub does not know the token in HF_TOKEN, which makes it refuse public "
             f"files too: make a new one at {TOKENS_PAGE}, or unset it"
         )
+    # ComfyUI's editor takes 451 for gated as well.
     if code == "GatedRepo" or hop.status == 451:
         return f"{file} {_gated(hop, page)}"
     if code == "RepoNotFound" or hop.status in {401, 404}:

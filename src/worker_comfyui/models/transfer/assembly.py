@@ -10,7 +10,9 @@ from collections.abc import Callable
 from worker_comfyui.models.transfer.partial import Partial
 
 KEPT = 4
-"""Pieces that wait in memory for the hash; what is further ahead is read from the disk again."""
+"""Pieces that wait in memory for the hash; others it reads from the disk again."""
+NEAR = 32
+"""So many pieces behind, the hash is waited for: it then needs to read nothing again."""
 
 
 class Spoiled(Exception):
@@ -51,21 +53,30 @@ class Assembly:
     def put(self, index: int, buffer: bytearray) -> bytearray:
         """Write a piece, and return a buffer for the next one.
 
+        Where the hash is a little behind, this waits for it: whatever it has to read from the disk
+        again takes more time. Not so while the hash itself waits, for a piece that is slow to
+        arrive, or is at what an earlier attempt left.
+
         Raises:
             OSError: it cannot be written.
         """
         self._partial.write(index, memoryview(buffer)[: self._partial.length(index)])
         with self._changed:
             self._pending.discard(index)
-            keep = len(self._kept) < KEPT and index - self._at <= 2 * KEPT
-            if keep:
-                self._kept[index] = buffer
+            self._kept[index] = buffer
             self._changed.notify_all()
-            if not keep:
-                return buffer
+            while len(self._kept) > KEPT and self._is_behind(index):
+                self._changed.wait()
+            if len(self._kept) > KEPT:
+                return self._kept.pop(max(self._kept))
             if self._free:
                 return self._free.pop()
         return bytearray(len(buffer))
+
+    def _is_behind(self, index: int) -> bool:
+        """Tell whether the hash is at work, and will be at this piece soon."""
+        is_at_work = self._at not in self._pending and not self._failure
+        return is_at_work and index - self._at <= NEAR
 
     def fail(self, error: BaseException) -> None:
         """End the work; the first reason counts."""
@@ -94,16 +105,19 @@ class Assembly:
     def _next(self, index: int, spare: bytearray) -> memoryview:
         with self._changed:
             self._at = index
+            # The hash has read the last one only when it asks for the next.
+            if self._in_hand is not None:
+                self._free.append(self._in_hand)
+                self._in_hand = None
+            self._changed.notify_all()
             while index in self._pending and not self._failure:
                 self._changed.wait()
             if self._failure:
                 raise self._failure
-            kept = self._kept.pop(index, None)
+            self._in_hand = self._kept.pop(index, None)
+            self._changed.notify_all()
             if self._in_hand is not None:
-                self._free.append(self._in_hand)
-            self._in_hand = kept
-        if kept is not None:
-            return memoryview(kept)[: self._partial.length(index)]
+                return memoryview(self._in_hand)[: self._partial.length(index)]
         content = self._partial.read(index, spare)
         if content is None:
             self._partial.forget(index)

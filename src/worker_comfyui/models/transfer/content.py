@@ -20,6 +20,7 @@ MODELS = SAFE | {".ckpt", ".pt", ".pt2", ".bin", ".pth", ".pkl", ".onnx"}
 MAX_HEADER_BYTES = 32 << 20
 """Real ones have up to a few MB."""
 HEAD_BYTES = 64
+# 3 is the newest, and of the other byte order a huge one; models have some thousand tensors.
 GGUF_VERSIONS = range(1, 1000)
 GGUF_MAX_COUNT = 1 << 24
 

@@ -42,7 +42,7 @@ class Heartbeat:
 
     def _run(self) -> None:
         while not self._stopped.wait(self._beat_s):
-            with suppress(OSError):
+            with suppress(OSError):  # one of several that may fail
                 os.utime(self._path)
 
 
@@ -108,7 +108,7 @@ class Lease:
         path = self._folder / f"{self._name}.{number}"
         try:
             with path.open("x", encoding="ascii") as file:
-                file.write(json.dumps({"who": me(), "id": uuid.uuid4().hex}))
+                file.write(json.dumps({"who": me()}))
         except FileExistsError:
             return False
         except FileNotFoundError:  # somebody tidied up
@@ -151,17 +151,21 @@ def is_held(folder: Path, name: str, stale_s: float = STALE_S) -> bool:
 def age(path: Path, folder: Path) -> float:
     """Return the seconds since a file was touched, by the clock of its file system.
 
-    Clocks of workers differ, so a file that is touched now says what time it is there.
+    Clocks of workers differ, so a file that is touched now says what time it is there. Infinite
+    where the file is gone; 0 where nobody can say, as on a full disk: what may be in use is kept.
     """
     now = folder / f".clock-{uuid.uuid4().hex}"
     try:
         touched = path.stat().st_mtime
         now.touch()
         return now.stat().st_mtime - touched
-    except OSError:
+    except FileNotFoundError:
         return float("inf")
+    except OSError:
+        return 0.0
     finally:
-        now.unlink(missing_ok=True)
+        with suppress(OSError):
+            now.unlink(missing_ok=True)
 
 
 def _number(path: Path) -> int:
@@ -185,6 +189,7 @@ def me() -> list[str]:
 def _started(pid: int) -> str:
     try:
         return (
+            # Field 22, counted from behind the name, which may have spaces: proc_pid_stat(5).
             Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()[19]
         )
     except (OSError, IndexError):

@@ -26,7 +26,9 @@ SLICE_BYTES = 1 << 17
 USER_AGENT = "worker-comfyui"
 _LOOK_S = 0.05
 _SAFETY_S = 300.0
+"""Ends a read that no watch looks after any more."""
 _END_S = 1.0
+"""Not longer: looking up a host cannot be ended, and its thread is a daemon."""
 
 
 class Watch:
@@ -215,6 +217,7 @@ class Line:
         is_tls = parts.scheme == "https"
         sock = self._rules.open(parts, CONNECT_TIMEOUT_S)
         if is_tls:
+            # The handshake comes when `shut` can end it: a server may be silent.
             sock = _tls().wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
         self._socket = sock
         sock.settimeout(_SAFETY_S)
@@ -240,7 +243,7 @@ class Line:
                 headers={
                     "User-Agent": USER_AGENT,
                     "Accept": "*/*",
-                    "Accept-Encoding": "identity",
+                    "Accept-Encoding": "identity",  # a part of compressed content is of no use
                     **headers,
                 },
             )
@@ -252,6 +255,7 @@ class Line:
 
 def _target(parts: SplitResult) -> str:
     query = f"?{parts.query}" if parts.query else ""
+    # What is quoted stays: a link is signed as it is. The rest http.client would refuse.
     return quote((parts.path or "/") + query, safe="!#$%&'()*+,/:;=?@[]~")
 
 

@@ -16,6 +16,7 @@ from typing import Self
 PIECE_BYTES = 8 << 20
 _DATA = "data"
 _JOURNAL = "journal"
+# A line that was cut off lacks its dot, and counts for nothing.
 _LINE = re.compile(r"^(\d{1,9}) ([0-9a-f]{8}|gone) \.$", re.MULTILINE)
 
 
@@ -58,7 +59,7 @@ class Partial:
     @property
     def done(self) -> int:
         """How many bytes are here."""
-        return sum(map(self.length, list(self._checksums)))
+        return sum(map(self.length, list(self._checksums)))  # a copy: other threads add to it
 
     def write(self, index: int, content: memoryview) -> None:
         """Put a piece in its place, and note that it is there.
@@ -109,6 +110,7 @@ class Partial:
             fresh.replace(journal)
         data = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         notes = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        # After a crash the journal may be there without the bytes.
         if os.fstat(data).st_size:
             self._checksums = _entries(text, self.count)
         if not text.endswith("\n"):  # the last line was cut off

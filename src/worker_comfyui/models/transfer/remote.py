@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from email.message import Message
 from pathlib import PurePosixPath
@@ -11,15 +13,15 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from worker_comfyui.models.transfer.errors import Damaged, Refused
 from worker_comfyui.models.transfer.lines import Line
-from worker_comfyui.models.transfer.requests import Patience, follow, get_json
+from worker_comfyui.models.transfer.requests import Patience, finish, follow, get_json
 from worker_comfyui.models.transfer.rules import Rules
-from worker_comfyui.models.transfer.sources import Source, hub_url
+from worker_comfyui.models.transfer.sources import MAX_CONNECTIONS, Source, hub_url
 from worker_comfyui.models.transfer.wording import shown
 
 MAX_FILES = 20_000
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +36,6 @@ class Remote:
         sha256: Of its content, where that is said.
         git_sha1: Of small files of the hub: the hash that git gives them.
         filename: What it is called.
-        folder: The kind of model, where that is said.
     """
 
     source: Source
@@ -44,7 +45,6 @@ class Remote:
     sha256: str | None = None
     git_sha1: str | None = None
     filename: str = ""
-    folder: str | None = None
 
 
 def look_up(line: Line, source: Source, rules: Rules, patience: Patience) -> Remote:
@@ -64,11 +64,14 @@ def look_up(line: Line, source: Source, rules: Rules, patience: Patience) -> Rem
     part = _CONTENT_RANGE.fullmatch(headers.get("Content-Range") or "")
     if found.response.status == 206 and part:
         size: int | None = int(part[3])
-        found.response.read()
+        finish(found.response)
     else:
+        # The whole file would come now.
         size = found.response.length
         found.response.close()
     _same_length(source, size, facts.get("x-linked-size"))
+    # X-Linked-Etag is the hash of a large file, ETag that of git for a small one; elsewhere an
+    # ETag may be anything.
     etag = (facts.get("x-linked-etag") or facts.get("etag") or "").removeprefix("W/").strip('"')
     return replace(
         said,
@@ -83,7 +86,8 @@ def look_up(line: Line, source: Source, rules: Rules, patience: Patience) -> Rem
 
 
 def _same_length(source: Source, size: int | None, linked: str | None) -> None:
-    if size is not None and linked and linked.isdigit() and int(linked) != size:
+    # As texts: a number may have more digits than Python reads.
+    if size is not None and linked and linked.isdecimal() and linked != str(size):
         raise Damaged(
             f"{shown(source.url)}: the hub says {linked} bytes, and what it redirects to has "
             f"{size}: try again later, or take another revision"
@@ -98,11 +102,26 @@ def list_repository(
     Raises:
         Unreachable, Refused, Ended: as `requests.follow` does, after all attempts.
     """
-    source = Source("", "", "", 1, hub=(repository, revision or "main", ""))
     api = f"{rules.hub}/api/models/{quote(repository)}"
-    about, _ = get_json(
-        line, source, rules, f"{api}/revision/{quote(revision or 'main', safe='')}", patience
-    )
+    with _sensible(api):
+        return _files(line, api, (repository, revision or "main"), rules, patience)
+
+
+@contextmanager
+def _sensible(url: str) -> Iterator[None]:
+    """Refuse an answer whose JSON is not what it should be."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError):
+        raise Refused(f"{shown(url)} answered what makes no sense for a model") from None
+
+
+def _files(
+    line: Line, api: str, named: tuple[str, str], rules: Rules, patience: Patience
+) -> list[Remote]:
+    repository, revision = named
+    source = Source("", "", "", 1, hub=(repository, revision, ""))  # for messages alone
+    about, _ = get_json(line, source, rules, f"{api}/revision/{quote(revision, safe='')}", patience)
     commit = str(_field(about, "sha"))
     url: str | None = f"{api}/tree/{commit}?recursive=true"
     files: list[Remote] = []
@@ -124,7 +143,9 @@ def _listed(entry: dict[str, Any], repository: str, commit: str, hub: str) -> Re
     url = hub_url(repository, commit, path, hub)
     named = f"huggingface.co/{repository}@{commit}/{path}"
     return Remote(
-        source=Source(url, named, PurePosixPath(path).name, 8, hub=(repository, commit, path)),
+        source=Source(
+            url, named, PurePosixPath(path).name, MAX_CONNECTIONS, hub=(repository, commit, path)
+        ),
         url=url,
         size=int(_field(entry, "size")),
         has_ranges=True,
@@ -154,33 +175,25 @@ def _pinned(source: Source, commit: str, hub: str) -> Source:
     )
 
 
-CIVITAI_FOLDERS = {
-    "checkpoint": "checkpoints",
-    "lora": "loras",
-    "locon": "loras",
-    "dora": "loras",
-    "textualinversion": "embeddings",
-    "controlnet": "controlnet",
-    "hypernetwork": "hypernetworks",
-    "vae": "vae",
-    "upscaler": "upscale_models",
-}
-
-
 def _civitai(line: Line, source: Source, rules: Rules, patience: Patience) -> Remote:
     """Ask Civitai's API which file of a version is meant, and for its hash.
 
     The address is then that of the one file: the version's alone gives what the account prefers.
     """
-    version, file_id = source.civitai or ("", "")
+    version, _ = source.civitai or ("", "")
     url = f"{rules.civitai}/api/v1/model-versions/{version}"
     answer, _ = get_json(line, source, rules, url, patience)
     if not isinstance(answer, dict):
         raise Refused(f"{shown(url)} did not describe a version of a model")
+    with _sensible(url):
+        return _of_version(answer, source, rules)
+
+
+def _of_version(answer: dict[str, Any], source: Source, rules: Rules) -> Remote:
+    version, file_id = source.civitai or ("", "")
     query = parse_qs(urlsplit(source.url).query)
     file = _civitai_file(answer.get("files"), file_id, has_query=bool(query))
-    kind = str((answer.get("model") or {}).get("type", "")).lower()
-    said = Remote(source=source, url=source.url, folder=CIVITAI_FOLDERS.get(kind))
+    said = Remote(source=source, url=source.url)
     if not file:
         return said
     digest = str((file.get("hashes") or {}).get("SHA256") or "").lower()

@@ -92,18 +92,18 @@ def follow(
         Ended: the transfer was ended.
     """
     facts: dict[str, str] = {}
-    is_first = True
     for _ in range(MAX_REDIRECTS + 1):
-        hop, response = _ask(line, rules, url, headers, is_first=is_first)
+        hop, response = _ask(line, rules, url, headers)
+        # What the hub redirects to says other things under the same names.
         if hop.is_hub:
             facts |= {name.lower(): value for name, value in response.headers.items()}
         location = response.headers.get("Location")
         if hop.status in REDIRECTS and location:
-            url, is_first = urljoin(url, location), False
-            _finish(response)
+            url = _joined(url, location)
+            finish(response)
             continue
         if hop.status not in {200, 206}:
-            _finish(response)
+            finish(response)
             raise answers.refusal(hop, source)
         if answers.is_web_page(hop) and not source.name.endswith((".html", ".htm")):
             raise answers.web_page(hop, source)
@@ -154,9 +154,9 @@ def get_json(
 
 
 def _ask(
-    line: Line, rules: Rules, url: str, headers: Mapping[str, str], *, is_first: bool
+    line: Line, rules: Rules, url: str, headers: Mapping[str, str]
 ) -> tuple[Hop, http.client.HTTPResponse]:
-    parts = rules.check(url, is_first=is_first)
+    parts = rules.check(url)
     token = rules.token(parts)
     authorization = {"Authorization": f"Bearer {token}"} if token else {}
     try:
@@ -165,6 +165,7 @@ def _ask(
         raise Refused(f"{shown(url)} has no valid certificate: {error.verify_message}") from None
     except (OSError, http.client.HTTPException) as error:
         line.close()
+        # An end from outside looks like a failure here.
         line.check()
         raise _broken(url, error) from None
     hop = Hop(
@@ -183,8 +184,18 @@ def _broken(url: str, error: Exception) -> Transient:
     return Transient(f"{shown(url)} could not be read: {reason[:200]}")
 
 
-def _finish(response: http.client.HTTPResponse) -> None:
-    """Read a short rest, so that the connection serves again; a long one is not worth it."""
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise Refused(f"{shown(url)} redirects to what is no URL") from None
+
+
+def finish(response: http.client.HTTPResponse) -> None:
+    """Read a short rest, so that the connection serves again; a long one is not worth it.
+
+    One without a length may never end.
+    """
     if response.length is None or response.length > SHORT_BYTES:
         return
     with suppress(OSError, http.client.HTTPException):

@@ -42,8 +42,6 @@ class Rules:
     """What the operator lets one transfer do.
 
     Attributes:
-        hosts: The hosts that may be named; None: any. Where they redirect to is not restricted by
-            name, since their delivery networks change.
         trusted: `host` or `host:port` that the operator named: there a private address and plain
             http are allowed.
         hub: Where the Hugging Face hub is asked.
@@ -52,13 +50,12 @@ class Rules:
     """
 
     tokens: Tokens = Tokens()
-    hosts: frozenset[str] | None = None
     trusted: frozenset[str] = frozenset()
     hub: str = HUB
     civitai: str = CIVITAI
     connect: Connect = connect_anywhere
 
-    def check(self, url: str, *, is_first: bool) -> SplitResult:
+    def check(self, url: str) -> SplitResult:
         """Return the parts of a URL that may be asked.
 
         Raises:
@@ -74,11 +71,6 @@ class Rules:
         trusted = self._trusts(parts)
         if parts.scheme != "https" and not (parts.scheme == "http" and trusted):
             raise Refused(f"{shown(url)}: models are fetched by https only")
-        if is_first and self.hosts is not None and not trusted and host not in self.hosts:
-            raise Refused(
-                f"{shown(url)}: models may be fetched from {', '.join(sorted(self.hosts))} only; "
-                f"the operator can add {host} to MODEL_HOSTS"
-            )
         return parts
 
     def open(self, parts: SplitResult, timeout_s: float) -> socket.socket:

@@ -91,6 +91,7 @@ def source(text: str, hub: str = HUB, civitai: str = CIVITAI) -> Source:
         url=parts._replace(fragment="").geturl(),
         identity=f"{parts.hostname}{path}",
         name=PurePosixPath(path).name,
+        # Hosts that nothing is known of may take many for an attack.
         connections=MAX_CONNECTIONS // 2,
     )
 
@@ -145,6 +146,9 @@ def _hub_url(parts: SplitResult, hub: str) -> Source:
 
 
 def _of_hub(repository: str, revision: str, path: str, hub: str) -> Source:
+    # The same parts name a file in the platform's cache: it must not be one outside of it.
+    if {"", ".", ".."} & {*f"{repository}/{revision}/{path}".split("/")}:
+        raise Refused(f"{HUB}/{repository} has no file {path[:80]!r} at {revision[:80]!r}")
     return Source(
         url=hub_url(repository, revision, path, hub),
         identity=f"huggingface.co/{repository}@{revision}/{path}",

@@ -14,7 +14,9 @@ from itertools import pairwise
 from random import Random
 from typing import Any
 
+from worker_comfyui.errors import InvalidRequest
 from worker_comfyui.job import Workflow
+from worker_comfyui.request.problems import Problems
 from worker_comfyui.workflows.editor import everywhere, fresh, packs, primitives, restore
 from worker_comfyui.workflows.editor.definitions import build_order, find_hosts, renumber
 from worker_comfyui.workflows.editor.duplicates import merge_links
@@ -30,7 +32,6 @@ from worker_comfyui.workflows.editor.reroutes import cut_mismatches
 from worker_comfyui.workflows.editor.text import Replacements
 from worker_comfyui.workflows.editor.virtual import BROWSER_INPUTS, Role, role
 from worker_comfyui.workflows.editor.widgets import CONTROL
-from worker_comfyui.workflows.problems import Problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ def convert(
     file = read(raw, circumstances.path)
     classes = NodeClasses(object_info)
     renumber(file)
+    # After the ids are unique: the editor numbers what groups become after all others.
     group_values = expand(file, classes)
     find_hosts(file)
     graphs = build_order(file)
@@ -92,8 +94,9 @@ def convert(
     for graph in graphs:
         _finish(graph)
     for graph in graphs:
+        # Not before all graphs are loaded: the editor does this when it exports (executionUtil.ts).
         _apply_primitives(graph, circumstances.now)
-    problems, notes = Problems(), list[str]()
+    problems, notes = Problems(InvalidRequest), list[str]()
     if circumstances.queued:
         for graph in graphs:
             everywhere.connect(graph, problems, notes)
@@ -113,6 +116,7 @@ def _made_in_browser(nodes: Mapping[str, Emitted]) -> Iterator[str]:
 
 def _randomized(workflow: Workflow, nodes: Mapping[str, Emitted]) -> Iterator[str]:
     for node_id, emitted in nodes.items():
+        # A control stands right behind the widget that it changes.
         for widget, control in pairwise(emitted.node.widgets):
             sent = workflow[node_id]["inputs"].get(widget.name)
             if control.kind == CONTROL and control.value == "randomize" and isinstance(sent, int):
@@ -130,6 +134,7 @@ def _build(
         if graph.id in group_values:
             assign_values(group_values[graph.id])
         for node in graph.nodes.values():
+            # Not while nodes are built: an entry may mean one further down.
             if node.definition is not None and "proxyWidgets" in node.properties:
                 Migration(node, node.definition, instances[node.type]).run()
 
@@ -139,7 +144,7 @@ def _build_node(node: Node, classes: NodeClasses, instances: dict[str, list[Node
         build_host(node, node.definition)
         instances[node.type].append(node)
         return
-    node_class = None if role(node) is Role.PRIMITIVE else classes.get(node.type)
+    node_class = classes.get(node.type)
     if node_class is None:
         node.inputs = node.file_slots
         return
@@ -151,6 +156,7 @@ def _build_node(node: Node, classes: NodeClasses, instances: dict[str, list[Node
 def _finish(graph: Graph) -> None:
     """Do what the editor does when a whole graph is loaded."""
     for node in graph.nodes.values():
+        # Of others the editor does not know which widgets they have.
         if node.node_class is not None:
             restore.drop_ghosts(node)
     where = primitives.places(graph)
@@ -162,6 +168,7 @@ def _finish(graph: Graph) -> None:
             repair_host(node)
         else:
             restore.repair(node)
+    # Last: the editor does it a frame after loading.
     cut_mismatches(graph)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from worker_comfyui.errors import InvalidRequest
 from worker_comfyui.workflows.editor.graph import File, Graph, Node
 
+# Numbers that JavaScript writes as they were read.
 _COUNTED = re.compile("0|[1-9][0-9]{0,14}")
 MAX_DEPTH = 100
 """Levels of subgraphs inside subgraphs."""
@@ -26,7 +27,7 @@ def renumber(file: File) -> None:
 
     The editor does so when it loads a file, and official templates depend on the new ids.
     """
-    used = {node.id for node in file.root.listed if node.numbered}
+    used = {node.id for node in file.root.listed if node.numbered}  # texts are not reserved
     last = file.root.last_node_id
     renamed: dict[str, dict[str, str]] = {}
     for graph in file.definitions.values():
@@ -58,6 +59,7 @@ def _rename_in_links(graph: Graph, names: dict[str, str]) -> None:
 
 def _rename_in_proxies(node: Node, names: dict[str, str]) -> None:
     proxies = node.properties.get("proxyWidgets")
+    # As in `patchProxyWidgets`, not where they are a JSON text.
     if isinstance(proxies, list):
         node.properties["proxyWidgets"] = [_renamed(entry, names) for entry in proxies]
 

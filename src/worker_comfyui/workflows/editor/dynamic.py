@@ -69,6 +69,7 @@ def _carry_links(node: Node, removed: list[Slot], add: AddInput) -> None:
             node.inputs[index].link = old.link
             if old.link is not None and old.link in node.graph.links:
                 node.graph.links[old.link].target_slot = index
+                # As on reading: a linked input brings the next one of its group.
                 grow(node, index, add)
 
 
@@ -82,20 +83,26 @@ def _number_links(node: Node, start: int) -> None:
 
 def start_group(node: Node, spec: InputSpec, add: AddInput) -> None:
     """Make the first inputs of a group that grows."""
+    group = node.autogrow[spec.name] = group_of(spec)
+    # One more than needed: the one to link next.
+    for ordinal in range(min(max(group.minimum + 1, 1), MAX_GROUPS)):
+        _add_group(node, spec.name, ordinal, add)
+
+
+def group_of(spec: InputSpec) -> Autogrow:
+    """Read the description of a group that grows."""
     template = spec.options.get("template")
     template = template if isinstance(template, dict) else {}
     names = template.get("names")
     names = tuple(map(str, names)) if isinstance(names, list) else None
     minimum, maximum = (_whole(template.get("min"), 1), _whole(template.get("max"), 100))
-    node.autogrow[spec.name] = Autogrow(
+    return Autogrow(
         specs=tuple(input_specs(template.get("input"))),
         names=names,
         prefix=str(template.get("prefix") or ""),
         minimum=minimum,
         maximum=min(MAX_GROUPS, len(names) if names is not None else maximum),
     )
-    for ordinal in range(min(max(minimum + 1, 1), MAX_GROUPS)):
-        _add_group(node, spec.name, ordinal, add)
 
 
 def grow(node: Node, index: int, add: AddInput) -> None:
@@ -107,6 +114,7 @@ def grow(node: Node, index: int, add: AddInput) -> None:
         return
     ordinal = _ordinal(group, own)
     if ordinal is not None:
+        # Also where it is there: the editor makes a widget of it twice, which owns an entry.
         _add_group(node, group_name, ordinal + 1, add)
 
 
@@ -114,7 +122,7 @@ def _ordinal(group: Autogrow, own: str) -> int | None:
     if group.names is not None:
         return group.names.index(own) if own in group.names else None
     digits = _ORDINAL.search(own)
-    return int(digits[0][-9:]) if digits else None
+    return int(digits[0][-9:]) if digits else None  # no group has more
 
 
 def _add_group(node: Node, group_name: str, ordinal: int, add: AddInput) -> None:
@@ -123,9 +131,10 @@ def _add_group(node: Node, group_name: str, ordinal: int, add: AddInput) -> None
         return
     slots = []
     for spec in group.specs:
-        name = _name(group_name, group, ordinal, spec)
+        name = name_in(group, group_name, ordinal, spec)
         optional = spec.optional or ordinal >= group.minimum
         add(node, replace(spec, name=name, optional=optional))
+        # The slots that the file may add count too (reading.MAX_SLOTS).
         if len(node.widgets) > MAX_GROUPS or len(node.inputs) > 3 * MAX_GROUPS:
             message = f"has more than {MAX_GROUPS} inputs in `{group_name}`"
             raise InvalidRequest.of([{**node.where(), "message": message}])
@@ -138,14 +147,16 @@ def _add_group(node: Node, group_name: str, ordinal: int, add: AddInput) -> None
         same = [other for other in node.inputs if other.name == slot.name]
         slot.link = next((other.link for other in same if other.link is not None), None)
         node.inputs = [other for other in node.inputs if other.name != slot.name]
-    before = _name(group_name, group, ordinal - 1, group.specs[-1])
+    # The editor compares beginnings: where it looks for `image1`, `image10` fits too.
+    before = name_in(group, group_name, ordinal - 1, group.specs[-1])
     last = max((i for i, s in enumerate(node.inputs) if s.name.startswith(before)), default=None)
     place = len(node.inputs) if last is None else last + 1
     node.inputs[place:place] = slots
     _number_links(node, place)
 
 
-def _name(group_name: str, group: Autogrow, ordinal: int, spec: InputSpec) -> str:
+def name_in(group: Autogrow, group_name: str, ordinal: int, spec: InputSpec) -> str:
+    """Name an input of a group that grows: `images.image0`."""
     if group.names is not None:
         inside = 0 <= ordinal < len(group.names)
         return f"{group_name}.{group.names[ordinal] if inside else 'undefined'}"

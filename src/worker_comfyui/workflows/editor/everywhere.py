@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from worker_comfyui.request.problems import Problems
 from worker_comfyui.workflows.editor.graph import (
     INPUT_PANEL,
     OUTPUT_PANEL,
@@ -22,12 +23,13 @@ from worker_comfyui.workflows.editor.graph import (
     Node,
     Slot,
 )
-from worker_comfyui.workflows.problems import Problems
 
 MAX_BROADCASTS = 500
+"""Each is compared with every input of its type."""
 _PROMPTS = "Prompts Everywhere"
 _SEED = "Seed Everywhere"
 _LIMITS = ("group_restricted", "color_restricted", "group_regex")
+# Patterns come from the caller, and `(a+)+` takes exponential time.
 _MAX_REGEX_TEXT = 100
 _QUANTIFIED_GROUP = re.compile(r"\)\s*[*+{?]")
 _QUANTIFIER = re.compile(r"[*+{]|(?<!\()\?")
@@ -44,8 +46,7 @@ class _Broadcast:
     fits: Callable[[str, str], bool]
 
 
-def is_broadcaster(node: Node) -> bool:
-    """Tell whether a node is one of the pack's own."""
+def _is_broadcaster(node: Node) -> bool:
     return node.type.startswith("Anything Everywhere") or node.type in {_PROMPTS, _SEED}
 
 
@@ -60,7 +61,7 @@ def connect(graph: Graph, problems: Problems, notes: list[str]) -> None:
                 count += 1
     if count > MAX_BROADCASTS:
         message = f"has more than {MAX_BROADCASTS} broadcasts of cg-use-everywhere"
-        problems.add({"path": graph.path, "message": message})
+        problems.note({"path": graph.path, "message": message})
         return
     if by_type:
         _connect_inputs(graph, by_type, notes)
@@ -69,13 +70,13 @@ def connect(graph: Graph, problems: Problems, notes: list[str]) -> None:
 
 def _can_broadcast(node: Node) -> bool:
     return node.node_class is not None and (
-        is_broadcaster(node) or bool(node.properties.get("ue_convert"))
+        _is_broadcaster(node) or bool(node.properties.get("ue_convert"))
     )
 
 
 def _connect_inputs(graph: Graph, by_type: dict[str, list[_Broadcast]], notes: list[str]) -> None:
     for node in graph.nodes.values():
-        if node.mode in {Mode.NEVER, Mode.BYPASS} or is_broadcaster(node):
+        if node.mode in {Mode.NEVER, Mode.BYPASS} or _is_broadcaster(node):
             continue
         if node.properties.get("rejects_ue_links"):
             continue
@@ -159,7 +160,7 @@ def _settings(node: Node) -> dict[str, Any]:
     """Read a node's settings; before version 7 they were properties and widgets."""
     own = node.properties.get("ue_properties")
     own = dict(own) if isinstance(own, dict) else {}
-    if own.get("version") or not is_broadcaster(node):
+    if own.get("version") or not _is_broadcaster(node):
         return own
     stored = node.stored if isinstance(node.stored, list) and node.type != _SEED else []
     for key, value in zip(("title_regex", "input_regex", "group_regex"), stored, strict=False):
@@ -175,11 +176,11 @@ def _broadcasts(node: Node, graph: Graph, problems: Problems) -> Iterator[_Broad
     if not sources:
         return
     limited = [key for key in _LIMITS if own.get(key) and own[key] != ".*"]
-    if own.get("repeated_type_rule") == 4:
+    if own.get("repeated_type_rule") == 4:  # names are regular expressions
         limited.append("repeated_type_rule")
     if limited:
         message = f"its broadcast is limited by {limited[0]}, which only the editor can tell"
-        problems.add({**node.where(), "message": message})
+        problems.note({**node.where(), "message": message})
         return
     if node.type == _SEED and not own.get("input_regex"):
         own["input_regex"] = "seed"
@@ -231,6 +232,7 @@ def _carried(link: Link, graph: Graph) -> str:
 
 
 def _rank(node: Node, own: dict[str, Any], repeated: bool) -> int:
+    # default_priority of js/ue_properties.js, without what limits to groups and colours add.
     rank = 20 if node.type in {_SEED, _PROMPTS} else 10
     return rank + 20 if repeated or own.get("title_regex") or own.get("input_regex") else rank
 
@@ -278,5 +280,5 @@ def _pattern(
         return re.compile(text[:1000]), bool(own.get(f"{key}_regex_invert"))
     except re.error:
         message = f"its {key} regex {text[:100]!r} is one that this worker does not evaluate"
-        problems.add({**node.where(), "message": message})
+        problems.note({**node.where(), "message": message})
         return None

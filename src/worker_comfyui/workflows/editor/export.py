@@ -11,14 +11,14 @@ from random import Random
 from typing import Any
 
 from worker_comfyui.errors import Detail, InvalidRequest
-from worker_comfyui.job import Workflow
+from worker_comfyui.job import Workflow, wrapped
+from worker_comfyui.request.problems import Problems
 from worker_comfyui.wording import cut
-from worker_comfyui.workflows.editor import javascript, packs, text
+from worker_comfyui.workflows.editor import groups, javascript, packs, text
 from worker_comfyui.workflows.editor.graph import UNSET, Graph, Mode, Node, Widget
 from worker_comfyui.workflows.editor.reading import MAX_NODES
 from worker_comfyui.workflows.editor.trace import Scope, Source, Tracer, Value
 from worker_comfyui.workflows.editor.virtual import REFUSED, Role, role
-from worker_comfyui.workflows.problems import Problems
 
 MAX_INPUTS = 2_000_000
 """Inputs of all nodes that run, each copy of a subgraph counted."""
@@ -51,7 +51,7 @@ class Exporter:
         self._random = random
         self._replacements = text.Replacements(root, now)
         self._inputs_left = MAX_INPUTS
-        self.tracer = Tracer()
+        self._tracer = Tracer()
         self.problems = problems
         self.emitted: dict[str, Emitted] = {}
 
@@ -60,6 +60,7 @@ class Exporter:
         for scope, node in _in_order(Scope(self._root)):
             if node.mode not in _SILENT:
                 self._collect(scope, node)
+        # JSON of the editor is in this order, since a JavaScript object is.
         self.emitted = {id_: self.emitted[id_] for id_ in javascript.key_order(self.emitted)}
         workflow = {id_: self._node(emitted) for id_, emitted in self.emitted.items()}
         for sent in workflow.values():
@@ -88,7 +89,7 @@ class Exporter:
             pack = pack_of(node)
             if pack and kind is Role.MISSING:
                 detail["pack"] = pack
-            self.problems.add(detail)
+            self.problems.note(detail)
 
     def _node(self, emitted: Emitted) -> dict[str, Any]:
         node = emitted.node
@@ -109,22 +110,23 @@ class Exporter:
             if isinstance(found, Source):
                 inputs[slot.name] = [found.id, found.slot]
             elif isinstance(found, Value):
-                inputs[slot.name] = _wrapped(found.value)
+                inputs[slot.name] = wrapped(found.value)
         return {name: value for name, value in inputs.items() if value is not UNSET}
 
     def _resolved(self, emitted: Emitted, index: int) -> Source | Value | None:
         if emitted.node.inputs[index].link is None:
             return None
         try:
-            return self.tracer.resolve(emitted.scope, emitted.node, index)
+            return self._tracer.resolve(emitted.scope, emitted.node, index)
         except InvalidRequest as error:
             for detail in error.details:
-                self.problems.add(detail)
+                self.problems.note(detail)
             return None
 
     def _sent(self, widget: Widget, node: Node) -> Any:
         value = widget.value
         if widget.kind == "INDEX":
+            # CustomCombo: the choice, this index, the options (extensions/core/customWidgets.ts).
             options = [other.value for other in node.widgets[2:]]
             chosen = node.widgets[0].value
             return options.index(chosen) if chosen in options else -1
@@ -133,24 +135,18 @@ class Exporter:
                 return text.draw(value, self._random, node)
             if widget.name == "filename_prefix" and node.type in text.SAVING_CLASSES:
                 return self._replacements.replaced(value)
-        return _wrapped(value, widget.kind)
-
-
-def _wrapped(value: Any, kind: str = "") -> Any:
-    """Wrap a list, which ComfyUI would take for a link."""
-    if not isinstance(value, list):
-        return value
-    marked = {"__type__": "CURVE"} if kind == "CURVE" else {}
-    return {**marked, "__value__": value}
+        if widget.kind == "CURVE" and isinstance(value, list):
+            return {"__type__": "CURVE", **wrapped(value)}
+        return wrapped(value)
 
 
 def _missing(node: Node) -> str:
     if _UUID.fullmatch(node.type):
         return "is a subgraph, but the file does not have its definition"
-    if node.type.startswith(("workflow>", "workflow/")):
+    if node.type.startswith(groups.PREFIXES):
         return "is a group node, but the file does not have its group"
     pack = pack_of(node)
-    if pack and pack.startswith("comfy-core"):
+    if pack and pack.startswith("comfy-core"):  # what the editor calls ComfyUI itself
         return f"this ComfyUI has no class {cut(node.type)!r}: the file needs {pack}"
     known = f"; the file names its pack: {pack}" if pack else ""
     return f"this ComfyUI has no class {cut(node.type)!r}{known}"
@@ -173,7 +169,7 @@ def pack_of(node: Node) -> str | None:
 def _in_order(root: Scope) -> Iterator[tuple[Scope, Node]]:
     """Walk all nodes of the root in the editor's order of execution, a host's after it."""
     count = 0
-    for node in execution_order(root.graph):
+    for node in _execution_order(root.graph):
         yield root, node
         if node.definition is None or node.mode in _SILENT:
             continue
@@ -187,7 +183,11 @@ def _in_order(root: Scope) -> Iterator[tuple[Scope, Node]]:
 
 
 def _inside(scope: Scope) -> Iterator[tuple[Scope, Node]]:
-    """Walk a host's nodes; hosts among them are entered whatever their mode."""
+    """Walk a host's nodes.
+
+    Hosts among them are entered whatever their mode, unlike those in the root: `getInnerNodes` of
+    SubgraphNode.ts does not ask for it, and a template of ComfyUI's depends on that.
+    """
     stack = [(scope, iter(scope.graph.nodes.values()))]
     while stack:
         scope, nodes = stack[-1]
@@ -201,8 +201,11 @@ def _inside(scope: Scope) -> Iterator[tuple[Scope, Node]]:
             stack.append((inner, iter(inner.graph.nodes.values())))
 
 
-def execution_order(graph: Graph) -> list[Node]:
-    """Sort the nodes: those without links first, then each when all that it needs is there."""
+def _execution_order(graph: Graph) -> list[Node]:
+    """Sort the nodes: those without links first, then each when all that it needs is there.
+
+    Frontend lib/litegraph/src/LGraph.ts (computeExecutionOrder).
+    """
     waiting = {
         node.id: sum(slot.link is not None for slot in node.inputs) for node in graph.nodes.values()
     }

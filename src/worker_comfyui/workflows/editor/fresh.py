@@ -34,6 +34,7 @@ def build(node: Node, node_class: NodeClass) -> None:
         _add_socket(node, spec)
     for spec in node_class.ordered:
         _add_widgets(node, spec)
+    # Not what a dynamic combo adds later: extensions/core/dynamicPrompts.ts asks once, here.
     for widget in node.widgets:
         if widget.spec is not None and widget.kind == "STRING":
             widget.dynamic_prompt = widget.spec.options.get("dynamicPrompts") is True

@@ -18,13 +18,17 @@ OUTPUT_PANEL = "-20"
 
 
 class Mode(IntEnum):
-    """What the editor does with a node; other numbers count as `ALWAYS`."""
+    """What the editor does with a node.
+
+    Other numbers count as `ALWAYS`: LiteGraph's 1 and 3 wait for events, of which ComfyUI has none.
+    """
 
     ALWAYS = 0
     NEVER = 2
     BYPASS = 4
 
 
+# Here eq=False: nodes, links and graphs are who they are, and know each other in circles.
 @dataclass(slots=True, eq=False)
 class Link:
     """A connection. Ids are text, as the API format has them."""
@@ -158,6 +162,11 @@ class Node:
     def slot_of_link(self, link: str) -> Slot | None:
         """Find the input into which a link comes."""
         return next((slot for slot in self.inputs if slot.link == link), None)
+
+    @property
+    def first_links(self) -> list[str]:
+        """Ids of the links of its first output."""
+        return self.output_links[0] if self.output_links else []
 
     @property
     def shown_title(self) -> str:

@@ -49,8 +49,9 @@ def _followers(node: Node, widget: Widget) -> int:
 
 
 def _primitive_entries(node: Node) -> int:
-    link = node.graph.links.get(next(iter(node.output_links[0]), "")) if node.output_links else None
+    link = node.graph.links.get(next(iter(node.first_links), ""))
     target = node.graph.nodes.get(link.target) if link else None
     slot = target.slot_of_link(link.id) if target and link else None
     widget = target.widget(slot.widget) if target and slot and slot.widget else None
+    # With what the editor puts behind the value: a control, a combo's filter (widgetInputs.ts).
     return {"INT": 2, "FLOAT": 2, COMBO: 3}.get(widget.kind if widget else "", 1)

@@ -28,7 +28,7 @@ from worker_comfyui.workflows.editor.node_classes import InputSpec, NodeClass, N
 from worker_comfyui.workflows.editor.reading import MAX_NODES, object_at, objects, read_node
 from worker_comfyui.workflows.editor.virtual import PRIMITIVE, REROUTE
 
-PREFIXES = ("workflow>", "workflow/")
+PREFIXES = ("workflow>", "workflow/")  # the second in older files
 MAX_DEPTH = 20
 
 
@@ -81,7 +81,7 @@ def expand(file: File, classes: NodeClasses) -> dict[str, GroupValues]:
             group = _read_group(object_at(groups, name, path), f"{path}[{name!r}]", counter)
             _make_ports(group, node, classes)
             stored = node.stored if isinstance(node.stored, list) else []
-            old = node.id
+            old = node.id  # the next line changes it
             renamed[old] = _become_host(node, group, name, counter)
             file.definitions[group.graph.id] = group.graph
             values[group.graph.id] = GroupValues(group.entries, stored)
@@ -106,6 +106,7 @@ class _Counter:
     def __init__(self, file: File) -> None:
         graphs = (file.root, *file.definitions.values())
         numbers = [node.id for graph in graphs for node in graph.listed if node.id.isdecimal()]
+        # Longer ones are no exact numbers in JavaScript.
         used = [int(number) for number in numbers if len(number) < 16]
         self._last = max([file.root.last_node_id, *used])
         self._path = file.root.path
@@ -127,6 +128,7 @@ def _read_group(raw: Mapping[str, Any], path: str, counter: _Counter) -> _Group:
         node = read_node({**inner, "id": counter.next()}, where, graph)
         for slot in node.file_slots:
             slot.link = None
+        # These are links of the graph that the nodes were taken from.
         node.output_links = [[] for _ in node.output_links]
         members.append(node)
         labels.append(
@@ -178,7 +180,7 @@ def _make_ports(group: _Group, host: Node, classes: NodeClasses) -> None:
     for name, node, slot in group.sockets:
         _add_input(group.graph, name, node, slot)
     linked = {slot.name for slot in host.file_slots if slot.link is not None}
-    for name in sorted(linked & group.widget_names.keys()):
+    for name in sorted(linked & group.widget_names.keys()):  # a set has no order
         _add_input(group.graph, name, *group.widget_names[name])
     for index, (node, node_class) in enumerate(zip(group.members, found, strict=True)):
         _make_outputs(group, index, node, node_class)
@@ -200,7 +202,7 @@ def _list_inputs(group: _Group, index: int, node: Node, node_class: NodeClass) -
 
 def _list_virtual(group: _Group, index: int, node: Node) -> None:
     if node.type == PRIMITIVE and group.outgoing[index]:
-        _unique(group, index, node, "value")
+        _unique(group, index, node, "value")  # no input, but it counts when later ones are named
         group.entries.append((node, "value"))
     elif node.type == REROUTE and not group.incoming[index]:
         node.file_slots = node.file_slots[:1] or [Slot("", "*")]
@@ -212,6 +214,7 @@ def _list_converted(group: _Group, index: int, node: Node, node_class: NodeClass
     """List widgets that were turned into sockets; they stand after all others, sorted as text."""
     filled, converted = _filled(group, index, node), _converted(node)
     specs = [spec for spec in node_class.inputs if spec.is_widget and spec.name in converted]
+    # JavaScript's sort() of numbers: 10 stands before 2 (processConvertedWidgets).
     for spec in sorted(specs, key=lambda spec: str(converted[spec.name])):
         if spec.name not in filled:
             name = _unique(group, index, node, spec.name)
@@ -239,9 +242,10 @@ def _slot(node: Node, spec: InputSpec) -> Slot:
 
 def _unique(group: _Group, index: int, node: Node, input_name: str) -> str:
     """Name an input of the group as its editor did; later ones of a name get the node's title."""
+    # As getInputConfig counts: `seed`, `KSampler seed`, `KSampler 2 seed`.
     own = _config(group, index, "input", input_name).get("name")
     name = key = str(own or group.labels[index].get(input_name) or input_name)
-    if (node.type == "PrimitiveNode" and node.title) or name in group.seen:
+    if (node.type == PRIMITIVE and node.title) or name in group.seen:
         prefix = node.title or node.type
         name = key = f"{prefix} {input_name}"
         if name in group.seen:
@@ -269,6 +273,7 @@ def _wire_inside(group: _Group) -> None:
 
 
 def _add_input(graph: Graph, name: str, node: Node, slot: Slot) -> None:
+    # Where it comes in is told by the slot's own `link`; the 0 is not read.
     link = Link(f"in:{len(graph.inputs)}", INPUT_PANEL, len(graph.inputs), node.id, 0)
     graph.links[link.id] = link
     slot.link = link.id

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+# Objects put indexes first, which end at 2**32 - 2; ids of nodes stay far below.
 _INDEX = re.compile("0|[1-9][0-9]{0,8}")
 
 
@@ -21,7 +22,7 @@ def text(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:  # then exponents
         return str(int(value))
     if isinstance(value, list):
         return ",".join("" if item is None else text(item) for item in value)

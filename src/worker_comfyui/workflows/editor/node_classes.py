@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from worker_comfyui.workflows.editor import javascript
+
 COMBO = "COMBO"
 DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
 AUTOGROW = "COMFY_AUTOGROW_V3"
@@ -101,10 +103,18 @@ class InputSpec:
         return choices if isinstance(choices, list) else []
 
     @property
+    def takes_several(self) -> bool:
+        """Whether the value of a combo is a list."""
+        # ComfyUI writes both; the second may be an empty object (comfy_api/latest/_io.py).
+        several = self.options.get("multi_select")
+        return bool(self.options.get("multiselect")) or javascript.truthy(several)
+
+    @property
     def has_control(self) -> bool:
         """Whether the editor can change its value after each run (`control_after_generate`)."""
         flag = self.options.get("control_after_generate")
         if self.widget_type == "INT" and flag is None:
+            # The full name: `model.seed` in a dynamic combo has none (useIntWidget.ts).
             return self.name in {"seed", "noise_seed"}
         return bool(flag)
 
@@ -166,6 +176,7 @@ def _node_class(name: str, raw: Mapping[str, Any]) -> NodeClass:
     required: list[InputSpec] = []
     optional: list[InputSpec] = []
     for spec in input_specs(raw.get("input")):
+        # Of a required input it means nothing (stores/nodeDefStore.ts, _migrateDefaultInput).
         if spec.optional and spec.options.get("defaultInput"):
             spec = replace(spec, options={**spec.options, "forceInput": True})  # noqa: PLW2901
         (optional if spec.optional else required).append(spec)
@@ -183,6 +194,7 @@ def _node_class(name: str, raw: Mapping[str, Any]) -> NodeClass:
 def _output_type(raw: Any) -> str:
     if isinstance(raw, (list, tuple)):
         return COMBO
+    # The editor finds the type by the links; where a bypass asks, it is any.
     return "*" if raw == MATCH_TYPE else str(raw)
 
 
@@ -215,6 +227,7 @@ def _ordered(inputs: tuple[InputSpec, ...], input_order: Any) -> tuple[InputSpec
             spec = by_name.get(name) if isinstance(name, str) else None
             if spec is not None and spec.optional == (section == "optional"):
                 ordered[name] = spec
+    # The browser's own are in no list of the server's (workbench/utils/nodeDefOrderingUtil.ts).
     for spec in inputs:
         ordered.setdefault(spec.name, spec)
     return tuple(ordered.values())

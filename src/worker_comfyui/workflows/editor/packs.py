@@ -80,7 +80,7 @@ def _force_size(values: dict[str, Any]) -> None:
     size = _SIZE.fullmatch(forced) if isinstance(forced, str) else None
     if size is not None:
         for name, side in zip(("custom_width", "custom_height"), size.groups(), strict=True):
-            values[name] = 0 if side == "?" else int(side[:6])
+            values[name] = 0 if side == "?" else int(side[:6])  # more digits are no size
     elif forced in {"Disabled", "Custom Height"}:
         values["custom_width"] = 0
     if forced in {"Disabled", "Custom Width"}:

@@ -45,7 +45,7 @@ def places(graph: Graph) -> Places:
 
 def prepare(node: Node, graph: Graph, where: Places) -> None:
     """Give a primitive its widget, as the first input that it is linked to wants it."""
-    linked = [_target(link, graph, where) for link in _output_links(node)]
+    linked = [_target(link, graph, where) for link in node.first_links]
     if not linked or linked[0] is None:
         return
     target, slot = linked[0]
@@ -69,16 +69,13 @@ def apply(node: Node, graph: Graph, where: Places, replaced: Callable[[str], str
     value = node.widgets[0].value
     if node.properties.get(_REPLACES) and javascript.truthy(value):
         value = replaced(javascript.text(value))
-    for link in _output_links(node):
+    for link in node.first_links:
         found = _target(link, graph, where)
         widget = found[0].widget(found[1].widget) if found and found[1].widget else None
         if found is not None and widget is not None and value is not UNSET:
             rounded = _rounded(value, widget.kind, _target_options(widget))
+            # JSON has null for NaN.
             assign(found[0], widget, None if rounded is _NAN else rounded)
-
-
-def _output_links(node: Node) -> list[str]:
-    return node.output_links[0] if node.output_links else []
 
 
 def _target(link_id: str, graph: Graph, where: Places) -> tuple[Node, Slot] | None:
@@ -160,6 +157,7 @@ def _target_options(widget: Widget) -> Mapping[str, Any]:
     options = dict(widget.spec.options) if widget.spec else {}
     options.setdefault("min", None)
     options.setdefault("max", None)
+    # What useIntWidget.ts and useFloatWidget.ts give a widget whose class says nothing.
     options["min"] = 0 if options["min"] is None else options["min"]
     options["max"] = 2048 if options["max"] is None else options["max"]
     options.setdefault("step", None)
@@ -203,6 +201,6 @@ def _fraction(value: Any, options: Mapping[str, Any]) -> Any:
     if number is None or not math.isfinite(number):
         return _NAN
     nearest = math.floor(number / unit + 0.5) * unit
-    nearest = float(f"{nearest:.{min(digits, 100)}f}")
+    nearest = float(f"{nearest:.{min(digits, 100)}f}")  # toFixed takes no more
     low, high = options.get("min", -math.inf), options.get("max", math.inf)
     return float(min(max(nearest, low), high))

@@ -80,6 +80,7 @@ class Migration:
         plans = [(entry, *self._plan(entry, mentioned)) for entry in self._entries]
         self._act(plans)
         for entry, kind, _ in plans:
+            # "-1" is the host itself: blueprints name its own inputs so (appendQuarantine).
             if kind == "aside" and entry.original[0] == "-1":
                 self._set(entry.original[1], entry)
 
@@ -92,6 +93,7 @@ class Migration:
                 self._create(entry)
             elif kind == "primitive":
                 primitives.setdefault(entry.node_id, []).append(entry)
+        # Last, as in the editor: their inputs get the names that are left.
         for node_id, entries in primitives.items():
             self._replace_primitive(self._definition.nodes[node_id], entries)
 
@@ -99,6 +101,7 @@ class Migration:
         node_id, name, through = proxy
         entry = Entry((node_id, name), node_id, name, through, value)
         if not self._resolves(node_id, name):
+            # As normalizeLegacyProxyWidgetEntry does: the last number that comes off counts.
             while len(entry.name) < MAX_NAME and (match := _PREFIX.fullmatch(entry.name)):
                 entry.through, entry.name = match[1], match[2]
         return entry
@@ -122,13 +125,13 @@ class Migration:
             bypassed = node.properties.get(_BYPASSED)
             if isinstance(bypassed, str) and self._host.slot(bypassed):
                 return "linked", bypassed
-            linked = any(link in self._definition.links for link in _links(node))
+            linked = any(link in self._definition.links for link in node.first_links)
             return ("primitive" if linked or mentioned[node.id] > 1 else "aside"), ""
         return ("create" if self._slot_of(node, entry) else "aside"), ""
 
     def _slot_of(self, node: Node, entry: Entry) -> Slot | None:
         """Find the slot of the widget that an entry means."""
-        if entry.name.startswith("$$"):
+        if entry.name.startswith("$$"):  # previews, which hold no value
             return None
         if node.definition is None:
             return next((slot for slot in node.inputs if slot.widget == entry.name), None)
@@ -203,7 +206,7 @@ class Migration:
 
     def _primitive_targets(self, node: Node) -> list[tuple[Node, Slot]]:
         found = []
-        for link_id in _links(node):
+        for link_id in node.first_links:
             link = self._definition.links.get(link_id)
             target = self._definition.nodes.get(link.target) if link else None
             if link is None or target is None or link.target_slot >= len(target.inputs):
@@ -217,10 +220,6 @@ def _means(entry: Entry, slot: Slot, port: Port, definition: Graph) -> bool:
     if entry.through is not None:
         return source == (entry.through, entry.name)
     return slot.name == entry.name or (source is not None and source[1] == entry.name)
-
-
-def _links(node: Node) -> list[str]:
-    return node.output_links[0] if node.output_links else []
 
 
 def _source(port: Port, definition: Graph) -> tuple[str, str] | None:

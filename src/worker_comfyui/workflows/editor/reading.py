@@ -57,8 +57,6 @@ def _definitions(raw: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mappi
 
 def _graph(raw: Mapping[str, Any], path: str) -> Graph:
     graph = Graph(path, last_node_id=_last_node_id(raw, path))
-    if not isinstance(raw.get("nodes"), list | None):
-        raise InvalidRequest.at(f"{path}.nodes", "must be a list")
     for where, node in objects(raw, "nodes", path):
         graph.listed.append(read_node(node, where, graph))
     graph.index()
@@ -69,6 +67,7 @@ def _graph(raw: Mapping[str, Any], path: str) -> Graph:
 
 def _last_node_id(raw: Mapping[str, Any], path: str) -> int:
     state = object_at(raw, "state", path)
+    # Schema 0.4 has the first, 1.0 the second.
     ids = (raw.get("last_node_id"), state.get("lastNodeId"))
     return max((int(value) for value in ids if value is not None and _is_number(value)), default=0)
 
@@ -130,7 +129,7 @@ def _links(raw: Mapping[str, Any], path: str) -> Iterator[Link]:
 def _link(raw: Any, path: str) -> Link | None:
     """Read a link; None for one without ends, which only those are told who name it."""
     if isinstance(raw, list) and len(raw) >= 5:
-        values = [*raw[:6], None][:6]
+        values = [*raw[:6], None][:6]  # the type may be missing
     elif isinstance(raw, Mapping):
         keys = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
         values = [raw.get(key) for key in keys]
@@ -207,7 +206,7 @@ def _id_text(raw: Any) -> str | None:
 
 def _slot_index(raw: Any) -> int | None:
     if isinstance(raw, str) and raw.isdecimal():
-        return int(raw[:9])
+        return int(raw[:9])  # no slot has more digits, and thousands of them take long
     return int(raw) if _is_number(raw) and raw >= 0 else None
 
 

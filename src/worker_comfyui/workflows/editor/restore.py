@@ -14,6 +14,7 @@ from worker_comfyui.workflows.editor.node_classes import COMBO, DYNAMIC_COMBO, N
 from worker_comfyui.workflows.editor.widgets import CONTROL
 
 _SAMPLERS = {"KSampler", "KSamplerAdvanced"}
+# ComfyUI once listed samplers by the names of k_diffusion (scripts/app.ts, loadGraphData).
 _OLD_PREFIX = "sample_"
 _WITH_CHOICES = {COMBO, DYNAMIC_COMBO, CONTROL}
 
@@ -28,6 +29,7 @@ def restore(node: Node, node_class: NodeClass) -> None:
             dynamic.grow(node, index, fresh.add_input)
         index += 1
     if isinstance(node.stored, dict):
+        # Packs store an object and read it by themselves; the editor would keep the defaults.
         _assign_by_name(node, node.stored)
     else:
         _assign_in_order(node, _without_dummies(node, node_class, node.stored))
@@ -52,6 +54,7 @@ def _without_dummies(node: Node, node_class: NodeClass, values: list[Any]) -> li
         forced = bool(spec.options.get("forceInput"))
         if forced or spec.name in names:
             dummies.append(forced)
+            # The option, not the name of a seed: so counts migrateWidgetsValues.
             if spec.options.get("control_after_generate"):
                 dummies.append(False)
     if len(dummies) != len(values):

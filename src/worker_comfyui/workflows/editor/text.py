@@ -17,7 +17,7 @@ from worker_comfyui.workflows.editor import javascript
 from worker_comfyui.workflows.editor.graph import UNSET, Graph, Node
 
 NAMED_AFTER = "Node name for S&R"
-SAVING_CLASSES = frozenset(
+_SAVING_CLASSES = frozenset(
     {
         "SaveImage",
         "SaveImageAdvanced",
@@ -39,15 +39,17 @@ SAVING_CLASSES = frozenset(
         "ModelSave",
         "LoraSave",
         "SaveLatent",
-        "VHS_VideoCombine",
     }
 )
-"""Classes in whose `filename_prefix` the editor replaces text."""
+SAVING_CLASSES = _SAVING_CLASSES | {"VHS_VideoCombine"}
+"""Classes in whose `filename_prefix` text is replaced: by the editor, or by the pack's own code."""
 MAX_BRACES = 100
+"""The editor has no bound; here each level is a call."""
 
 _PATTERN = re.compile(r"%([^%]+)%")
 _DATE = re.compile(r"dd?|MM?|hh?|mm?|ss?|yyy?y?")
 _UNSAFE = re.compile(r'[/?<>\\:*|"\x00-\x1f\x7f]')
+# Not `.`, which ends at fewer characters in Python than in JavaScript.
 _LINE_COMMENT = re.compile(r"//[^\n\r\u2028\u2029]*")
 _LINE = re.compile(r"[^\n\r\u2028\u2029]*")
 _ESCAPED = re.compile(r"\\([{}|])")
@@ -68,6 +70,7 @@ class Replacements:
 
     def _one(self, match: re.Match[str]) -> str:
         parts = match[1].split(".")
+        # The editor asks it first, so a date with exactly one dot in it is none.
         if len(parts) != 2:
             is_date = parts[0].startswith("date:")
             return format_date(parts[0][5:], self._now) if is_date else match[0]
@@ -89,7 +92,8 @@ class Replacements:
 
 
 def _default_name(node: Node) -> str | None:
-    return node.type if node.node_class and node.type not in SAVING_CLASSES else None
+    # The editor gives all classes but those the property (saveImageExtraOutput.ts).
+    return node.type if node.node_class and node.type not in _SAVING_CLASSES else None
 
 
 def _value(node: Node, name: str) -> Any:
@@ -104,6 +108,7 @@ def _value(node: Node, name: str) -> Any:
 
 def _inner_first(graph: Graph) -> Iterator[Node]:
     """Walk all nodes, those of a subgraph before its host; each definition once."""
+    # Nodes of a second host are the same ones, and the first match counts.
     seen = {id(graph)}
     stack = [iter(graph.listed)]
     hosts: list[Node] = []
@@ -128,7 +133,7 @@ def format_date(date_format: str, now: datetime) -> str:
     def one(match: re.Match[str]) -> str:
         text = match[0]
         if text[0] == "y":
-            return {"yyyy": f"{now.year}", "yy": f"{now.year}"[2:]}.get(text, text)
+            return {"yyyy": f"{now.year}", "yy": f"{now.year}"[2:]}.get(text, text)  # yyy stays
         return f"{parts[text[0]]:0{len(text)}}"
 
     return _DATE.sub(one, date_format)
@@ -147,7 +152,7 @@ def _draw(text: str, random: Random, node: Node, depth: int) -> str:
     if depth > MAX_BRACES:
         message = f"has braces nested deeper than {MAX_BRACES} levels in a text"
         raise InvalidRequest.of([{**node.where(), "message": message}])
-    text = _without_comments(text)
+    text = _without_comments(text)  # of each alternative anew, as the editor does
     parts: list[str] = []
     index = 0
     while index < len(text):
@@ -158,7 +163,8 @@ def _draw(text: str, random: Random, node: Node, depth: int) -> str:
             index += 1
         elif char == "{":
             choices, index = _choices(text, index)
-            parts.append(_draw(random.choice(choices), random, node, depth + 1))
+            drawn = random.choice(choices)  # nosec B311  # a prompt, no secret
+            parts.append(_draw(drawn, random, node, depth + 1))
         else:
             parts.append(char)
     return _ESCAPED.sub(r"\1", "".join(parts))
@@ -185,6 +191,7 @@ def _without_comments(text: str) -> str:
 
 
 def _escape(text: str, index: int) -> str:
+    # JavaScript writes what is behind the end of a text so.
     return "\\" + (text[index] if index < len(text) else "undefined")
 
 

@@ -57,7 +57,7 @@ class Scope:
     def inside(self, host: Node) -> Scope:
         """Return the scope of a host's subgraph."""
         if id(host) not in self._children:
-            assert host.definition is not None  # noqa: S101  # hosts have one
+            assert host.definition is not None  # noqa: S101  # nosec B101  # hosts have one
             self._children[id(host)] = Scope(host.definition, host, self)
         return self._children[id(host)]
 
@@ -155,6 +155,7 @@ def _out_of(host: Node, parent: Scope, step: _Step, index: int) -> _Step | Value
     slot = host.inputs[index]
     if slot.link is None:
         return Value(slot.value) if slot.promoted else None
+    # From here on the host's own type is asked for, no longer that of the final input.
     return _Step(parent, host, index, is_input=True)
 
 
@@ -182,6 +183,7 @@ def _through(step: _Step, kind: Role) -> _Step | None:
         return _Step(step.scope, step.node, step.slot, is_input=True, type=step.type)
     if kind is Role.SET:
         return _Step(step.scope, step.node, 0, is_input=True, type=step.type)
+    # Of the others a primitive has written its value already, and a note has none.
     found = step.scope.setter(stored_name(step.node)) if kind is Role.GET else None
     return _Step(*found, 0, is_input=True, type=step.type) if found else None
 
@@ -213,6 +215,7 @@ def _bypass(node: Node, slot: int, asked: str) -> int | None:
     fits = [compatible(each.type, given) and compatible(each.type, asked) for each in inputs]
     if slot < len(inputs) and fits[slot]:
         return slot
+    # First what old editors looked for alone (_getBypassSlotIndex).
     exact = next((index for index, each in enumerate(inputs) if each.type == asked), None)
     return exact if exact is not None else next((i for i, fit in enumerate(fits) if fit), None)
 

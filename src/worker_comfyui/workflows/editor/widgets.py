@@ -79,6 +79,7 @@ def _numbers(spec: InputSpec, _node: Node) -> list[Widget]:
     kind = spec.widget_type
     widgets = [Widget(spec.name, kind, _default(spec, kind), spec)]
     if spec.has_control:
+        # The defaults of useIntWidget.ts and useFloatWidget.ts.
         mode = "randomize" if kind == "INT" else "fixed"
         flag = spec.options.get("control_after_generate")
         widgets.append(_control(flag if isinstance(flag, str) and kind == "INT" else mode, spec))
@@ -87,23 +88,27 @@ def _numbers(spec: InputSpec, _node: Node) -> list[Widget]:
 
 def _control(mode: str, spec: InputSpec) -> Widget:
     flag = spec.options.get("control_after_generate")
+    # A text there is the first mode of an integer (useIntWidget.ts), and the control's name
+    # (scripts/widgets.ts, getName).
     name = flag if isinstance(flag, str) else "control_after_generate"
     return Widget(name, CONTROL, mode, choices=CONTROLS, sent=False)
 
 
 def _combo(spec: InputSpec, _node: Node) -> list[Widget]:
-    if spec.options.get("multi_select"):
+    if spec.takes_several:
+        # Whatever its default is (useComboWidget.ts).
         return [Widget(spec.name, "MULTI_SELECT", [], spec)]
     widget = Widget(spec.name, COMBO, UNSET, spec, spec.choices)
     widgets = [widget]
     stated, remote = spec.options.get("default"), spec.options.get("remote")
-    if stated is not None and javascript.truthy(stated):
+    if javascript.truthy(stated):
         widget.value = stated
     elif widget.choices:
         widget.value = widget.choices[0]
     elif remote:
-        widget.value = "Loading..."
+        widget.value = "Loading..."  # shown until the choices are fetched, and sent
     if remote:
+        # As useRemoteWidget.ts makes them; the button's value is even sent.
         widgets.append(Widget("Auto-refresh after generation", "BOOLEAN", False, sent=False))
         if isinstance(remote, dict) and remote.get("refresh_button"):
             widgets.append(Widget("refresh", "BUTTON", "refresh"))
@@ -170,6 +175,7 @@ def _video_edit(spec: InputSpec, _node: Node) -> list[Widget]:
 
 def _load_3d(spec: InputSpec, node: Node) -> list[Widget]:
     name = "viewport_state" if node.type in _VIEWPORT_CLASSES else "image"
+    # Buttons have values too, which the editor stores and sends.
     buttons = []
     if node.widget("model_file"):
         buttons = [

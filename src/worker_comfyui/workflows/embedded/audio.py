@@ -39,6 +39,7 @@ def read_ogg(data: memoryview, found: Collected) -> None:
             if count == 1:
                 packet += data[position : position + length]
             position += length
+            # A packet ends with a segment that is not full (RFC 3533, 6).
             count += length < 255
             if count == 2 or len(packet) > MAX_TEXT_BYTES:
                 _read_packet(packet, found)
@@ -71,12 +72,13 @@ def _length(data: memoryview, position: int) -> int:
 
 
 def read_id3(data: memoryview, found: Collected) -> None:
-    """Read the user-defined texts (TXXX) of an MP3's ID3v2.3 or ID3v2.4 tag."""
+    """Read the user-defined texts (TXXX) of an MP3's tag: https://id3.org/id3v2.3.0 and v2.4."""
     if len(data) < 10:
         raise DamagedError("is cut off")
     version, flags = data[3], data[5]
     tag = data[10 : 10 + _synchsafe(data, 6)]
     if flags & 0x80:
+        # Unsynchronised: a zero was put behind every 0xFF, lest it looks like sound.
         tag = memoryview(bytes(tag[:MAX_TEXT_BYTES]).replace(b"\xff\x00", b"\xff"))
     position = _extended_header(tag, version) if flags & 0x40 else 0
     while position + 10 <= len(tag) and tag[position]:
@@ -97,6 +99,7 @@ def _synchsafe(data: memoryview, position: int) -> int:
 
 
 def _extended_header(tag: memoryview, version: int) -> int:
+    # Only v2.4 counts the length itself.
     return _synchsafe(tag, 0) if version >= 4 else 4 + int.from_bytes(tag[:4])
 
 
@@ -107,6 +110,7 @@ def _read_user_text(content: bytes, found: Collected) -> None:
     end = b"\0\0" if encoding.startswith("utf-16") else b"\0"
     body = content[1:]
     split = body.find(end)
+    # Between two characters of UTF-16 it is no end.
     while len(end) == 2 and split % 2 == 1:
         split = body.find(end, split + 1)
     if split >= 0:

@@ -39,6 +39,7 @@ def _read_boxes(data: memoryview, found: Collected, depth: int) -> None:
 
 
 def _read_meta(data: memoryview, found: Collected) -> None:
+    # MP4 has a version before the boxes of `meta`, QuickTime has none.
     is_full_box = bytes(data[4:8]) != b"hdlr"
     parts = dict(boxes(data[4:] if is_full_box else data, found))
     keys = dict(enumerate(_keys(parts.get(b"keys", memoryview(b"")), found), 1))
@@ -46,7 +47,7 @@ def _read_meta(data: memoryview, found: Collected) -> None:
         name = "comment" if kind == _COMMENT else keys.get(int.from_bytes(kind))
         for inner, value in boxes(item, found):
             if name and inner == b"data":
-                found.add(name, bytes(value[8:]))
+                found.add(name, bytes(value[8:]))  # behind type and locale
 
 
 def _keys(data: memoryview, found: Collected) -> Iterator[str]:

@@ -80,6 +80,7 @@ def read(data: bytes, path: str = "workflow") -> Embedded:
         reader(memoryview(data), found)
     except (DamagedError, struct.error) as error:
         why = str(error) if isinstance(error, DamagedError) else "is cut off or damaged"
+        # A file that is cut off behind its workflow is good enough.
         if not _has_any(found.texts):
             raise InvalidRequest.at(path, f"is a {kind} file that {why}") from None
     embedded = Embedded(kind, *_both(found.texts))
@@ -111,6 +112,7 @@ def _object(text: Any) -> dict[str, Any] | None:
     if not isinstance(text, str):
         return None
     try:
+        # Old versions of ComfyUI wrote `"is_changed": NaN` into nodes.
         value = json.loads(text, parse_constant=lambda _: None)
     except (ValueError, RecursionError):
         return None

@@ -1,27 +1,37 @@
-"""The page in a real browser, with a worker that keeps the contract."""
+"""The page in a real browser, with the real worker behind it."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.support.browser import Watched, running_browser
-from tests.support.platform import RunningPlatform, running_platform
+from tests.support.comfyui import FAULT_NODES, prepare_base
+from tests.support.platform import ROOT, RunningPlatform, running_platform
+from tests.support.worker import worker_environment
 
-WORKER = [sys.executable, str(Path(__file__).with_name("worker.py"))]
+HANDLER = [sys.executable, "handler.py"]
 
 
-@pytest.fixture(scope="module")
+def comfyui_for_the_page(folder: Path) -> Mapping[str, str]:
+    """A ComfyUI with the node that is watched."""
+    base = folder / "base"
+    prepare_base(base, (FAULT_NODES, FAULT_NODES.with_name("page_nodes.py")))
+    return worker_environment(base)
+
+
+@pytest.fixture(scope="session")
 def platform() -> Iterator[RunningPlatform]:
-    with running_platform(WORKER) as running:
+    """A platform with one worker, shared by all tests of the page."""
+    with running_platform(HANDLER, folder=ROOT, worker_env=comfyui_for_the_page) as running:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     with running_browser() as running:
         yield running
