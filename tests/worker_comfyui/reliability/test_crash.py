@@ -312,7 +312,7 @@ def is_silent(worker: WorkerUnderTest) -> bool:
 
 def test_two_hundred_large_previews_are_not_taken_for_a_freeze(worker: WorkerUnderTest) -> None:
     before = worker.comfyui_pid()
-    job = worker.start({"workflow": {"1": node("TestPreviews", count=200, seconds=4 * HANG_S)}})
+    job = worker.start({"workflow": {"1": node("TestPreviews", count=200, seconds=3 * HANG_S)}})
     wait_until(lambda: is_silent(worker))
     result = job.result()
 
