@@ -89,7 +89,7 @@ def test_no_request_is_a_failure_of_the_worker(
 ) -> None:
     bounds = Bounds(TIMEOUT_S + SLACK_S, MORE_BYTES, CHILD_BYTES)
 
-    @settings(max_examples=examples(60))
+    @settings(max_examples=examples(40))
     @given(requests_for(elsewhere.server.url), answers())
     def check(raw: Json, answer: bytes) -> None:
         elsewhere.answer = answer
@@ -131,7 +131,7 @@ def test_no_picture_of_any_format_is_a_failure_of_the_worker(worker: WorkerUnder
     pictures = seeds()
     assert {"ICO", "TIFF", "EPS", "JPEG2000", "AVIF", "ICNS", "DDS", "PPM"} <= pictures.keys()
 
-    @settings(max_examples=examples(60))
+    @settings(max_examples=examples(40))
     @given(
         st.sampled_from(sorted(pictures)).flatmap(lambda name: damaged(pictures[name])),
         st.sampled_from(["a.png", "a.tiff", "a", "a.webp"]),
@@ -184,7 +184,7 @@ def test_no_answer_of_comfyui_is_a_failure_of_the_worker(
     timeout_s = 1.0
     bounds = Bounds(timeout_s + SLACK_S, MORE_BYTES, CHILD_BYTES)
 
-    @settings(max_examples=examples(60))
+    @settings(max_examples=examples(40))
     @given(drawn_answers(), st.sampled_from(["api", "editor", "dry run", "with a file"]))
     def check(drawn: Drawn, kind: str) -> None:
         request: Json = {"workflow": {"1": empty_image(), "2": saved_image()["2"]}}
@@ -217,7 +217,7 @@ def test_no_answer_of_a_bucket_is_a_failure_of_the_worker(
     url = elsewhere.server.url
     keys = {"accessId": "an-access-id", "accessSecret": "an-access-secret"}
 
-    @settings(max_examples=examples(30))
+    @settings(max_examples=examples(15))
     @given(answers())
     def check(answer: bytes) -> None:
         elsewhere.answer = answer
