@@ -9,16 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from worker_comfyui import __version__, strict
+from worker_comfyui import __version__
 from worker_comfyui.comfyui.lookup import lookup
 from worker_comfyui.comfyui.process.supervisor import Incarnation
 from worker_comfyui.comfyui.workspace import LocalWorkspace, RemoteWorkspace, Workspace
-from worker_comfyui.config import MEGA
 from worker_comfyui.delivery import delivery, presigned
 from worker_comfyui.delivery.bucket import Bucket
 from worker_comfyui.delivery.delivery import Delivery
-from worker_comfyui.delivery.result import Made, result_of
-from worker_comfyui.errors import ResultTooLarge
+from worker_comfyui.delivery.result import Made, result_of, within
 from worker_comfyui.job import FetchedInput
 from worker_comfyui.request import inputs
 from worker_comfyui.run.context import JobContext, Place
@@ -45,13 +43,13 @@ def run_job(context: JobContext, limit_bytes: int | None) -> dict[str, Any]:
     if job.model_job is not None:
         stop.phase("models")
         answer = context.shared.models.run_job(job.model_job, stop.check, context.say)
-        return _within(limit_bytes, {**answer, "timings": stop.timings})
+        return within(limit_bytes, {**answer, "timings": stop.timings})
     stop.phase("inputs")
     if job.lists_workflows:
         stored = StoredWorkflows(settings.workflow_folders())
         return {**stored.listing(), "timings": stop.timings}
     if job.dry_run:
-        return _within(limit_bytes, {**dry_run(context), **_about(context)})
+        return within(limit_bytes, {**dry_run(context), **_about(context)})
     bucket = _bucket(context) if limit_bytes is not None else None
     with ExitStack() as done:
         scratch = _scratch(context, done)
@@ -69,17 +67,6 @@ def run_job(context: JobContext, limit_bytes: int | None) -> dict[str, Any]:
         private = settings.allow_private_input_urls
         result = result_of(what, Delivery(job.output, bucket, job.id, limit_bytes, stop, private))
     return {**result, **_about(context)}
-
-
-def _within(limit_bytes: int | None, answer: dict[str, Any]) -> dict[str, Any]:
-    """Return an answer without files, if the platform takes one of its size."""
-    has = strict.size(strict.clean(answer))
-    if limit_bytes is not None and has > limit_bytes:
-        raise ResultTooLarge(
-            f"the answer has {has / MEGA:.1f} MB as JSON, and at most {limit_bytes / MEGA:.1f} MB "
-            "can be returned: ask about less at once"
-        )
-    return answer
 
 
 def _about(context: JobContext) -> dict[str, Any]:
