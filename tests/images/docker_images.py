@@ -400,16 +400,17 @@ def test_a_change_of_the_worker_rebuilds_its_own_layer_only(
     final: str, build: Any, checkout: Path, hub: Hub
 ) -> None:
     before = layers(final)
-    old = docker("image", "inspect", final, "--format", "{{.Id}}").strip()
     hub.served.clear()
     handler = checkout / "handler.py"
     handler.write_text(handler.read_text() + "\n# changed\n")
-    output = build(VARIANT, "final", token="")
-    assert layers(final)[:-1] == before[:-1]
-    assert layers(final)[-1] != before[-1]
+    # A tag of its own: an engine with containerd's image store may clean up below a tag that moves.
+    output = build(VARIANT, "changed", token="")
+    changed = layers(f"{IMAGE}:changed")
+    docker("image", "rm", "--force", f"{IMAGE}:changed")
+    assert changed[:-1] == before[:-1]
+    assert changed[-1] != before[-1]
     assert hub.all_sent() == 0
     assert not re.search(r"pip install.*\n#\d+ \d", output)
-    docker("image", "rm", old, check=False)  # it has lost its tag
 
 
 def test_a_build_that_is_cut_off_at_nine_tenths_downloads_the_last_tenth(
