@@ -43,7 +43,7 @@ FROM python AS pip
 RUN "python${PYTHON_VERSION}" -m venv /opt/pip
 
 FROM python AS system
-# libgl1 and libglib2.0-0: what OpenCV loads, which many custom nodes import. libegl1: what ComfyUI's GLSL nodes draw with.
+# libgl1 and libglib2.0-0: what OpenCV loads, which many custom nodes import. libegl1: OpenGL without a display.
 # g++ and Python's headers: Triton and Inductor compile with them, for torch.compile (ComfyUI's TorchCompileModel) and many packs.
 # openssh-server: only runs where PUBLIC_KEY is set. Its keys are each container's own, never the image's.
 # What is not unpacked: texts for people, a tool to look into objects of the linker, Python as a static library.
@@ -104,7 +104,7 @@ COPY --from=comfyui-source / /comfyui
 RUN --mount=type=cache,target=/root/.cache/pip \
     grep -qF "\"${COMFYUI_VERSION#v}\"" /comfyui/comfyui_version.py \
       || { cat /comfyui/comfyui_version.py; echo "That is not COMFYUI_VERSION ${COMFYUI_VERSION}: set it together with COMFYUI_COMMIT."; exit 1; } >&2 \
- && grep -vE '^(torch|torchvision|torchaudio|comfyui-workflow-templates|comfyui-embedded-docs)\b' /comfyui/requirements.txt >>/opt/comfyui/requirements.txt \
+ && grep -vE '^(torch|torchvision|comfyui-workflow-templates|comfyui-embedded-docs)\b' /comfyui/requirements.txt >>/opt/comfyui/requirements.txt \
  && pip install -r /opt/comfyui/requirements.txt \
  && python -m compileall -q -j 0 /comfyui \
  && mkdir -p /tmp/check/custom_nodes \
@@ -123,7 +123,8 @@ RUN ln -s /opt/comfy-cli/bin/uv /usr/local/bin/uv
 # PIP_NO_CACHE_DIR, UV_NO_CACHE: what a derived image installs would otherwise lie in its layer twice.
 ENV COMFYUI_PATH=/comfyui COMFYUI_PYTHON=/opt/comfyui/bin/python PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1
 # Where the driver is too old for this CUDA the container does not start, rather than fail later.
-ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility,video \
+# graphics: Vulkan and OpenGL, with which ComfyUI's GLSL nodes and many for 3D draw.
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,graphics,utility,video \
     NVIDIA_REQUIRE_CUDA=cuda>=${CUDA_VERSION} RUNPOD_MIN_CUDA_VERSION=${CUDA_VERSION}
 WORKDIR /worker
 EXPOSE 8000

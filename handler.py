@@ -79,7 +79,7 @@ def _serve(settings: Settings, supervisor: Supervisor, redactor: Redactor) -> in
         supervisor.wait_ready()
         worker.warm_up()
         if settings.serve_api_locally:  # the SDK's `start` reads the command line alone
-            sys.argv[1:1] = ["--rp_serve_api", "--rp_api_host", "0.0.0.0"]  # noqa: S104  # asked for
+            sys.argv[1:1] = ["--rp_serve_api", "--rp_api_host", "0.0.0.0"]  # noqa: S104  # nosec B104  # asked for
         serverless.serve(settings, worker)
     return 1 if worker.must_retire else 0
 

@@ -22,6 +22,7 @@ from statistics import median
 from typing import Any
 
 from local_runpod.jobs.job import Job
+from tests import benchmark_downloads, benchmark_preload
 from tests.support.comfyui import FAULT_NODES, REAL_COMFYUI, ComfyUI, running_comfyui
 from tests.support.handler import Handler, handler_environment, on_platform, running_handler
 from tests.support.platform import FAST, RunningPlatform, running_platform
@@ -39,9 +40,16 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=20, help="jobs in a row (%(default)s)")
     parser.add_argument("--seconds", type=float, default=0.5, help="of each job (%(default)s)")
     parser.add_argument("--megabytes", type=int, default=50, help="of the big result (%(default)s)")
+    parser.add_argument("--only", help="only the parts whose title has this in it")
+    parser.add_argument("--folder", help="on the disk to measure (the temporary folder)")
+    add = parser.add_argument_group("models, whose parts take the longest").add_argument
+    add("--model-gb", type=float, default=4.0, help="of the model to preload (%(default)s)")
+    add("--disk-mb-s", type=int, default=200, help="of the disk that it is on (%(default)s)")
+    add("--download-gb", type=float, default=2.0, help="of the file to download (%(default)s)")
+    add("--peers", help="a Python that has hf_transfer and huggingface_hub, to compare with")
     options = parser.parse_args()
     say(f"ComfyUI: {REAL_COMFYUI or 'the stand-in, src/local_comfyui'}")
-    with tempfile.TemporaryDirectory(prefix="worker-benchmark-") as folder:
+    with tempfile.TemporaryDirectory(prefix="worker-benchmark-", dir=options.folder) as folder:
         base = Path(folder)
         parts = [
             part("Start", lambda: start(base)),
@@ -51,9 +59,22 @@ def main() -> None:
             ),
             part("Memory, inline", lambda: memory(base / "inline", options.megabytes)),
             part("Memory, bucket", lambda: memory(base / "s3", options.megabytes, bucket=True)),
+            part(
+                "Reading a model early",
+                lambda: benchmark_preload.measure(
+                    base / "preload", options.model_gb, options.disk_mb_s
+                ),
+            ),
+            part(
+                "Fetching a model",
+                lambda: benchmark_downloads.measure(
+                    base / "downloads", options.download_gb, options.peers
+                ),
+            ),
         ]
-        for number, (title, measure) in enumerate(parts, 1):
-            say(f"[{number}/{len(parts)}] {title} ...")
+        chosen = [p for p in parts if not options.only or options.only.lower() in p[0].lower()]
+        for number, (title, measure) in enumerate(chosen, 1):
+            say(f"[{number}/{len(chosen)}] {title} ...")
             for line in measure():
                 say(f"      {line}")
 

@@ -1,34 +1,34 @@
 """Compares the worker's download of one large file with public downloaders, from loopback.
 
-    PYTHONPATH=src:. .venv/bin/python -m tests.benchmark_downloads --gigabytes 2 \
-        --hf-transfer /path/to/venv/bin/python --aria2c /path/to/aria2c
-
-The stand-in hub serves the file in a process of its own. Each downloader runs in turn, `--rounds`
-times, in a process of its own; the best round of each counts. Those that do not check a hash are
-also shown with `sha256sum` after them: what the worker does while it downloads.
+A stand-in for the hub serves the file, in a process of its own, by `sendfile`. Each downloader runs
+in turn, several times, in a process of its own. Compared is like with like: the transfer alone, and
+with what the worker always does beside it, SHA-256 and fsync. Part of `./scripts/benchmark`.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
-import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 ROOT = Path(__file__).parents[1]
 KEY = "a/b/m.safetensors"
 
 SERVE = """
 import sys, threading
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from tests.support.hub import Hub
 with Hub(folder=Path(sys.argv[1])).running() as hub:
     print(hub.url, flush=True)
@@ -38,7 +38,9 @@ with Hub(folder=Path(sys.argv[1])).running() as hub:
 """
 OWN = """
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from worker_comfyui.models.transfer.fetch import fetch
 from worker_comfyui.models.transfer.terms import Caller, Means, Wanted
 from worker_comfyui.models.transfer.rules import Rules
@@ -64,6 +66,23 @@ HF_TRANSFER = """
 import sys, hf_transfer
 hf_transfer.download(sys.argv[1], sys.argv[2], 8, 10485760)
 """
+HF_HUB = """
+import os, sys
+os.environ |= {"HF_ENDPOINT": sys.argv[1], "HF_HUB_DISABLE_XET": "1"}
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+from huggingface_hub import hf_hub_download
+hf_hub_download("a/b", "m.safetensors", local_dir=sys.argv[2])
+"""
+CHECK = """
+import hashlib, os, sys
+with open(sys.argv[1], "r+b") as file:
+    hashlib.file_digest(file, "sha256")
+    os.fsync(file.fileno())
+"""
+OWN_CHECKED = "worker"
+OWN_ALONE = "worker, transfer alone"
+ROUNDS = 5
+Command = Callable[[Path], Sequence[str]]
 
 
 @contextmanager
@@ -114,72 +133,107 @@ def make(path: Path, size: int) -> str:
     return digest.hexdigest()
 
 
-def run(command: list[str]) -> tuple[float, float]:
-    """Run a program; return its seconds and the most memory of all programs so far, in MB."""
-    started = time.monotonic()
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
-    seconds = time.monotonic() - started
-    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000
+def measure(base: Path, gigabytes: float, peers: str | None) -> list[str]:
+    """Run all in turn; return the table's lines.
+
+    Args:
+        base: A folder on the disk to write to.
+        gigabytes: Of the file.
+        peers: A Python that has hf_transfer and huggingface_hub; without it, and without aria2c,
+            there is curl alone to compare with.
+    """
+    size = int(gigabytes * 1e9)
+    make(base / "hub" / KEY, size)
+    found: dict[str, list[Run]] = {}
+    with serving(base / "hub") as (url, link):
+        once(["curl", "-sfo", os.devnull, f"{url}/{KEY.replace('/m', '/resolve/main/m')}"], base)
+        downloaders = {**own(url), **public(url, link, peers)}
+        for _ in range(ROUNDS):
+            for name, command in downloaders.items():
+                for run in in_turn(name, command, base):
+                    found.setdefault(run.name, []).append(run)
+    shutil.rmtree(base)
+    return table(found, size)
 
 
-def main() -> None:
-    """Run the benchmark and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--gigabytes", type=float, default=2.0)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--hf-transfer", help="a Python that has hf_transfer")
-    parser.add_argument("--aria2c", help="the program")
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
-    chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=chosen.folder) as name:
-        folder = Path(name)
-        size = int(chosen.gigabytes * 1e9)
-        make(folder / "hub" / KEY, size)
-        with serving(folder / "hub") as (url, link):
-            run(["curl", "-s", "-o", "/dev/null", f"{url}/a/b/resolve/main/m.safetensors"])
-            table(commands(chosen, url, link), chosen.rounds, size, folder)
+@dataclass(frozen=True)
+class Run:
+    """A download.
+
+    Attributes:
+        name: Which.
+        seconds: How long it took.
+        memory: The most that its process had, in bytes.
+        is_checked: Whether the file was also hashed and reached the disk.
+    """
+
+    name: str
+    seconds: float
+    memory: int
+    is_checked: bool = False
 
 
-def commands(
-    chosen: argparse.Namespace, url: str, link: str
-) -> dict[str, Callable[[Path], list[str]]]:
-    """Name each downloader, and its command for a target."""
-    aria = ["-q", "-x8", "-s8", "-k8M", "--file-allocation=none", "--allow-overwrite=true"]
-    found: dict[str, Callable[[Path], list[str]]] = {
-        "worker": lambda to: [sys.executable, "-c", OWN, url, str(to / "staging"), "yes"],
-        "worker, unchecked": lambda to: [
-            *(sys.executable, "-c", OWN, url, str(to / "staging"), "no"),
-        ],
+def own(url: str) -> dict[str, Command]:
+    """The worker's, as it is and as a transfer alone."""
+    return {
+        f"{name}": lambda to, checks=checks: [  # type: ignore[misc]
+            *(sys.executable, "-c", OWN, url, str(to / "staging"), checks),
+        ]
+        for name, checks in ((OWN_CHECKED, "yes"), (OWN_ALONE, "no"))
     }
-    if chosen.hf_transfer:
-        found["hf_transfer"] = lambda to: [
-            *(chosen.hf_transfer, "-c", HF_TRANSFER, link, str(to / "file")),
-        ]
-    if chosen.aria2c:
-        found["aria2c"] = lambda to: [
-            *(chosen.aria2c, *aria, "-d", str(to), "-o", "file", link),
-        ]
+
+
+def public(url: str, link: str, peers: str | None) -> dict[str, Command]:
+    """Those that there are: each a command for a folder."""
+    aria = ["-q", "-x8", "-s8", "-k8M", "--file-allocation=none"]
+    found: dict[str, Command] = {
+        "curl": lambda to: ["curl", "-sfo", str(to / "file"), link],
+    }
+    if aria2c := shutil.which("aria2c"):
+        found["aria2c"] = lambda to: [aria2c, *aria, "-d", str(to), "-o", "file", link]
+    if peers:
+        found["hf_transfer"] = lambda to: [peers, "-c", HF_TRANSFER, link, str(to / "file")]
+        found["huggingface_hub"] = lambda to: [peers, "-c", HF_HUB, url, str(to)]
     return found
 
 
-def table(
-    found: dict[str, Callable[[Path], list[str]]], rounds: int, size: int, folder: Path
-) -> None:
-    """Run all in turn, and print the best of each."""
-    best: dict[str, float] = {}
-    for _ in range(rounds):
-        for name, command in found.items():
-            with tempfile.TemporaryDirectory(dir=folder) as to:
-                seconds, _ = run(command(Path(to)))
-                best[name] = min(best.get(name, 1e9), seconds)
-                if not name.startswith("worker"):
-                    check, _ = run(["sha256sum", str(Path(to) / "file")])
-                    named = f"{name} + sha256sum"
-                    best[named] = min(best.get(named, 1e9), seconds + check)
-    for name, seconds in sorted(best.items(), key=lambda item: item[1]):
-        sys.stdout.write(f"{name:<26}{seconds:7.2f} s {size / 1e6 / seconds:8.0f} MB/s\n")
+def in_turn(name: str, command: Command, base: Path) -> list[Run]:
+    """Run one; the public ones then once more checked."""
+    with tempfile.TemporaryDirectory(dir=base) as folder:
+        alone = once(command(Path(folder)), base)
+        run = Run(name, *alone, is_checked=name == OWN_CHECKED)
+        if name in {OWN_CHECKED, OWN_ALONE}:
+            return [run]
+        file = max(Path(folder).rglob("*"), key=lambda path: path.stat().st_size)
+        seconds, _ = once([sys.executable, "-c", CHECK, str(file)], base)
+    return [run, Run(f"{name} + check", alone[0] + seconds, alone[1], is_checked=True)]
 
 
-if __name__ == "__main__":
-    main()
+def once(command: Sequence[str], base: Path) -> tuple[float, int]:
+    """Run a program; return its seconds, and the most memory that it had, in bytes."""
+    environment = {**os.environ, "HF_HOME": str(base / "hf-home")}
+    if command[0] == sys.executable:
+        environment["PYTHONPATH"] = f"{ROOT / 'src'}:{ROOT}"
+    else:
+        environment.pop("PYTHONPATH", None)
+    started = time.monotonic()
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{command[:3]} ended with {process.returncode}")
+    return time.monotonic() - started, usage.ru_maxrss * 1024
+
+
+def table(found: dict[str, list[Run]], size: int) -> list[str]:
+    """Compare medians, and the worker with the best of the others."""
+    rates = {name: size / 1e6 / median(r.seconds for r in runs) for name, runs in found.items()}
+    lines = [f"{size / 1e9:g} GB from loopback, median of {ROUNDS}:"]
+    for is_checked, own_name in ((False, OWN_ALONE), (True, OWN_CHECKED)):
+        names = [name for name, runs in found.items() if runs[0].is_checked == is_checked]
+        for name in sorted(names, key=lambda name: -rates[name]):
+            memory = max(run.memory for run in found[name]) / 1e6
+            lines.append(f"{name:<28} {rates[name]:6.0f} MB/s, {memory:4.0f} MB of memory")
+        best = max((name for name in names if name != own_name), key=lambda name: rates[name])
+        lines.append(f"  the worker has {rates[own_name] / rates[best]:.2f} of {best}")
+    return lines

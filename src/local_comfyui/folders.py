@@ -86,14 +86,10 @@ class Folders:
 
     def model_files(self, kind: str) -> list[str]:
         """Names of the models of a kind, relative to their folder, sorted."""
-        return sorted(
-            {
-                name
-                for folder in self.model_folders(kind)
-                for name in _models(folder)
-                if kind in _KINDS_OF_ANY_FILE or Path(name).suffix in _MODEL_SUFFIXES
-            }
-        )
+        names = {name for folder in self.model_folders(kind) for name in _models(folder)}
+        if kind not in _KINDS_OF_ANY_FILE:
+            names = {name for name in names if Path(name).suffix in _MODEL_SUFFIXES}
+        return sorted(names)
 
     def input_files(self, media: Collection[str] = ()) -> list[str]:
         """Names of the files directly in the input folder, sorted; only of these media, if any."""

@@ -38,13 +38,11 @@ class WebSockets:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def publish(self) -> None:
-        """Send queued frames in their order, for ever.
-
-        Previews are encoded here, as in ComfyUI: many large ones keep HTTP from being answered.
-        """
+        """Send queued frames in their order, for ever."""
         self._loop = asyncio.get_running_loop()
         while True:
             queued, client_id = await self._frames.get()
+            # Encoded here, as in ComfyUI: many large previews keep HTTP from being answered.
             frame = queued if isinstance(queued, str) else queued()
             for receiver, socket in list(self._clients.items()):
                 if client_id in (None, receiver):

@@ -88,7 +88,7 @@ class Platform:
     def url(self) -> str:
         """The gateway's base address, as seen from this machine."""
         host = self.settings.host
-        return f"http://{LOOPBACK if host in {'0.0.0.0', '::', ''} else host}:{self.port}"  # noqa: S104 - compared
+        return f"http://{LOOPBACK if host in {'0.0.0.0', '::', ''} else host}:{self.port}"  # noqa: S104  # nosec B104  # compared
 
     def worker_counters(self) -> dict[str, int]:
         """The `workers` of `/health`."""

@@ -63,7 +63,7 @@ def _start() -> tuple[dict[str, Any], str]:
             *(sys.executable, "-u", f"{comfyui}/main.py", "--cpu", "--port", str(port)),
             *("--database-url", "sqlite:///:memory:", *flags),
         ]
-        with subprocess.Popen(
+        with subprocess.Popen(  # nosec B603  # ComfyUI itself
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         ) as process:
             lines: list[str] = []
@@ -94,7 +94,8 @@ def _classes(port: int, process: subprocess.Popen[str]) -> dict[str, Any]:
             raise NodeError(f"ComfyUI did not start within {START_TIMEOUT_S} s; see above")
         try:
             # A custom node may hang while it is asked for its inputs.
-            with urlopen(f"http://127.0.0.1:{port}/object_info", timeout=left) as response:
+            address = f"http://127.0.0.1:{port}/object_info"
+            with urlopen(address, timeout=left) as response:  # nosec B310  # of this machine
                 found: dict[str, Any] = json.load(response)
                 return found
         except OSError:  # nobody listens yet, or it ended: that is seen above

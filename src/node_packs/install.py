@@ -43,7 +43,8 @@ def install(source: GitSource | RegistrySource) -> None:
         raise
     # A cold worker has no bytecode but the image's.
     # Templates and tests of a pack may be no Python of this version: that is no failure.
-    subprocess.run([sys.executable, "-m", "compileall", "-q", str(target)], check=False)
+    command = [sys.executable, "-m", "compileall", "-q", str(target)]
+    subprocess.run(command, check=False)  # nosec B603  # Python itself
     print(f"Installed {source.folder}")
 
 

@@ -49,7 +49,8 @@ def run(what: str, *arguments: str, folder: Path | None = None) -> None:
         NodeError: it failed.
     """
     before = _versions()
-    result = subprocess.run([sys.executable, *arguments], cwd=folder, check=False)
+    command = [sys.executable, *arguments]
+    result = subprocess.run(command, cwd=folder, check=False)  # nosec B603  # whose pack is installed
     for line in changes(before, _versions()):
         print(line)
     if result.returncode:

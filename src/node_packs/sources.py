@@ -53,7 +53,7 @@ class GitSource:
 
     def _git(self, *arguments: str) -> None:
         # No question for a password where nobody can answer it.
-        result = subprocess.run(
+        result = subprocess.run(  # nosec B603 B607  # git, with its options ended before the address
             ["git", *arguments],
             env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
             capture_output=True,
@@ -139,7 +139,7 @@ def _ask(node_id: str, path: str) -> dict[str, Any]:
 def _get(node_id: str, url: str) -> bytes:
     try:
         # S310: the addresses are the registry's own, which is https unless someone sets it.
-        with urlopen(Request(url), timeout=TIMEOUT_S) as response:  # noqa: S310
+        with urlopen(Request(url), timeout=TIMEOUT_S) as response:  # noqa: S310  # nosec B310
             body: bytes = response.read()
             return body
     except HTTPError as error:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.end_to_end.test_commands import command
 from tests.support.handler import Handler, running_endpoint
 from tests.support.hub import Hub, safetensors
 from tests.support.platform import ROOT, RunningPlatform
@@ -90,6 +91,31 @@ def test_a_model_that_a_workflow_names_is_fetched_in_the_same_request(endpoint: 
     assert again["texts"] == found["texts"]
     assert "models" not in again
     assert endpoint.hub.sent("owner/pack/style.safetensors") == len(STYLE)
+
+
+def test_submitting_an_editor_s_file_is_enough(endpoint: Endpoint, tmp_path: Path) -> None:
+    # As ComfyUI's templates: a loader node says where on Hugging Face its model is.
+    name = "template.safetensors"
+    endpoint.hub.add(f"owner/pack/{name}", OTHER)
+    url = f"https://huggingface.co/owner/pack/resolve/main/{name}?download=true"
+    loader = {
+        "id": 1,
+        "type": "PackLoraLoader",
+        "pos": [0, 0],
+        "size": [300, 60],
+        "flags": {},
+        "order": 0,
+        "mode": 0,
+        "inputs": [],
+        "outputs": [],
+        "properties": {"models": [{"name": name, "url": url, "directory": "loras"}]},
+        "widgets_values": [name],
+    }
+    graph = {"nodes": [loader], "links": [], "groups": [], "version": 0.4, "last_link_id": 0}
+    (tmp_path / "template.json").write_text(json.dumps({**graph, "last_node_id": 1}))
+    text = command("submit", "template.json", "--endpoint", endpoint.platform.url, folder=tmp_path)
+    assert f"Fetched loras/{name}  (100.0 kB)" in text
+    assert endpoint.hub.sent(f"owner/pack/{name}") == len(OTHER)
 
 
 def test_a_dry_run_says_what_would_be_fetched(endpoint: Endpoint) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,8 +104,21 @@ def test_a_comfyui_that_never_answers_ends_the_worker_when_its_time_is_up(
             platform, tmp_path / "base", COMFYUI_PATH=str(comfyui), COMFY_START_TIMEOUT_S="1"
         )
     )
-    assert "was not ready after" in message
+    assert re.search(r"was not ready after \d+ s, as COMFY_START_TIMEOUT_S demands", message)
     assert "loading, for ever" in message
+
+
+def test_a_start_that_has_used_up_its_looks_names_the_variable(
+    platform: RunningPlatform, tmp_path: Path
+) -> None:
+    comfyui = comfyui_that_runs(SILENT_MAIN, tmp_path / "comfyui")
+    handler = failed_start(
+        platform,
+        tmp_path / "base",
+        COMFYUI_PATH=str(comfyui),
+        COMFY_API_AVAILABLE_MAX_RETRIES="2",
+    )
+    assert "s, as COMFY_API_AVAILABLE_MAX_RETRIES demands" in failure(handler)
 
 
 def test_an_address_where_no_comfyui_runs_ends_the_worker_when_its_time_is_up(

@@ -136,6 +136,14 @@ def test_every_package_but_pytorch_is_installed_from_a_lock_with_hashes() -> Non
         assert all("==" in line and line.endswith("\\") for line in named), lock
 
 
+def test_what_another_comfyui_requires_is_installed_but_for_pytorch_and_pages() -> None:
+    [passed_over] = re.findall(r"grep -vE '\^\(([\w|-]+)\)", TEXT)
+    pinned = (ROOT / "src" / "comfyui" / "pytorch" / "13.0.txt").read_text()
+    names = re.findall(r"^(\w+)==", pinned, re.MULTILINE)
+    pages = ["comfyui-workflow-templates", "comfyui-embedded-docs"]
+    assert passed_over.split("|") == [*names, *pages]
+
+
 def test_pytorch_and_all_that_follows_the_cuda_line_is_one_argument() -> None:
     comfyui = STAGES["comfyui"]
     assert [line for line in INSTRUCTIONS if re.match(r"ARG CUDA_VERSION", line)] == [

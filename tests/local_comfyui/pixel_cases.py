@@ -15,6 +15,7 @@ from typing import Any
 
 from PIL import Image
 
+from tests.local_comfyui.workflows import Prompt, node, save
 from tests.support.comfyui import REAL_COMFYUI, ROOT, ComfyUI, running_comfyui
 
 RECORDED = ROOT / "test_resources" / "comfyui" / "pixels.json"
@@ -30,86 +31,73 @@ LINKS = {
 }
 MASK_OUTPUTS = ("LoadImageMask", "GrowMask")
 
+
+def _scale(method: str, width: int, height: int, crop: str) -> Case:
+    size = {"width": width, "height": height}
+    return "ImageScale", {"image": "@first", "upscale_method": method, **size, "crop": crop}
+
+
+def _blend(mode: str) -> Case:
+    images = {"image1": "@first", "image2": "@second"}
+    return "ImageBlend", {**images, "blend_factor": 0.6, "blend_mode": mode}
+
+
+def _composite(**inputs: Any) -> Case:
+    both = {"destination": "@first", "source": "@second", "x": 5, "y": 3}
+    return "ImageCompositeMasked", {**both, **inputs}
+
+
+def _grow(expand: int, corners: bool) -> Case:
+    return "GrowMask", {"mask": "@alpha", "expand": expand, "tapered_corners": corners}
+
+
 _METHODS = ("nearest-exact", "bilinear", "area", "bicubic", "lanczos")
 _MODES = ("normal", "multiply", "screen", "overlay", "soft_light", "difference")
 
-
-def _cases() -> dict[str, Case]:
-    both = {"destination": "@first", "source": "@second", "x": 5, "y": 3}
-    cases: dict[str, Case] = {
-        "load": ("ImageScale", _scale("bilinear", 24, 18, "disabled")),
-        "invert": ("ImageInvert", {"image": "@first"}),
-        "scale by": (
-            "ImageScaleBy",
-            {"image": "@first", "upscale_method": "bilinear", "scale_by": 1.7},
-        ),
-        "scale keeping aspect": ("ImageScale", _scale("bilinear", 0, 9, "disabled")),
-        "crop": ("ImageCrop", {"image": "@first", "width": 7, "height": 50, "x": 3, "y": 4}),
-        "batch": ("ImageBatch", {"image1": "@first", "image2": "@second"}),
-        "repeat": ("RepeatImageBatch", {"image": "@first", "amount": 2}),
-        "blur": ("ImageBlur", {"image": "@first", "blur_radius": 3, "sigma": 0.7}),
-        "composite": ("ImageCompositeMasked", {**both, "resize_source": False}),
-        "composite masked": (
-            "ImageCompositeMasked",
-            {**both, "resize_source": True, "mask": "@mask"},
-        ),
-        "mask alpha": ("LoadImageMask", {"image": "first.png", "channel": "alpha"}),
-        "mask red": ("LoadImageMask", {"image": "first.png", "channel": "red"}),
-        "mask without alpha": ("LoadImageMask", {"image": "second.png", "channel": "alpha"}),
-    }
-    for method in _METHODS:
-        cases[f"enlarge {method}"] = ("ImageScale", _scale(method, 40, 30, "center"))
-        cases[f"shrink {method}"] = ("ImageScale", _scale(method, 12, 9, "disabled"))
-    for mode in _MODES:
-        cases[f"blend {mode}"] = (
-            "ImageBlend",
-            {"image1": "@first", "image2": "@second", "blend_factor": 0.6, "blend_mode": mode},
-        )
-    for expand, corners in ((2, True), (2, False), (-2, True)):
-        cases[f"grow {expand} {corners}"] = (
-            "GrowMask",
-            {"mask": "@alpha", "expand": expand, "tapered_corners": corners},
-        )
-    return cases
+CASES: dict[str, Case] = {
+    "load": _scale("bilinear", 24, 18, "disabled"),
+    "invert": ("ImageInvert", {"image": "@first"}),
+    "scale by": (
+        "ImageScaleBy",
+        {"image": "@first", "upscale_method": "bilinear", "scale_by": 1.7},
+    ),
+    "scale keeping aspect": _scale("bilinear", 0, 9, "disabled"),
+    "crop": ("ImageCrop", {"image": "@first", "width": 7, "height": 50, "x": 3, "y": 4}),
+    "batch": ("ImageBatch", {"image1": "@first", "image2": "@second"}),
+    "repeat": ("RepeatImageBatch", {"image": "@first", "amount": 2}),
+    "blur": ("ImageBlur", {"image": "@first", "blur_radius": 3, "sigma": 0.7}),
+    "composite": _composite(resize_source=False),
+    "composite masked": _composite(resize_source=True, mask="@mask"),
+    "mask alpha": ("LoadImageMask", {"image": "first.png", "channel": "alpha"}),
+    "mask red": ("LoadImageMask", {"image": "first.png", "channel": "red"}),
+    "mask without alpha": ("LoadImageMask", {"image": "second.png", "channel": "alpha"}),
+    **{f"enlarge {method}": _scale(method, 40, 30, "center") for method in _METHODS},
+    **{f"shrink {method}": _scale(method, 12, 9, "disabled") for method in _METHODS},
+    **{f"blend {mode}": _blend(mode) for mode in _MODES},
+    **{f"grow {n} {corners}": _grow(n, corners) for n, corners in ((2, True), (2, False))},
+    "grow -2 True": _grow(-2, True),
+}
 
 
-def _scale(method: str, width: int, height: int, crop: str) -> dict[str, Any]:
-    size = {"width": width, "height": height}
-    return {"image": "@first", "upscale_method": method, **size, "crop": crop}
-
-
-CASES = _cases()
-
-
-def prompt(name: str) -> dict[str, Any]:
+def prompt(name: str) -> Prompt:
     """The prompt of a case: the node, what it needs, and saving its first output."""
     class_type, inputs = CASES[name]
-    nodes: dict[str, Any] = {
-        "first": {"class_type": "LoadImage", "inputs": {"image": "first.png"}},
-        "second": {"class_type": "LoadImage", "inputs": {"image": "second.png"}},
-        "mask": {
-            "class_type": "LoadImageMask",
-            "inputs": {"image": "second.png", "channel": "green"},
-        },
-        "node": {
-            "class_type": class_type,
-            "inputs": {key: LINKS.get(str(value), value) for key, value in inputs.items()},
-        },
-        "save": {
-            "class_type": "SaveImage",
-            "inputs": {"images": ["node", 0], "filename_prefix": name.replace(" ", "_")},
-        },
+    nodes = {
+        "first": node("LoadImage", image="first.png"),
+        "second": node("LoadImage", image="second.png"),
+        "mask": node("LoadImageMask", image="second.png", channel="green"),
+        "node": node(class_type, **{k: LINKS.get(str(v), v) for k, v in inputs.items()}),
+        "save": save("node", name.replace(" ", "_")),
     }
     if class_type in MASK_OUTPUTS:
-        nodes["image"] = {"class_type": "MaskToImage", "inputs": {"mask": ["node", 0]}}
-        nodes["save"]["inputs"]["images"] = ["image", 0]
+        nodes["image"] = node("MaskToImage", mask=["node", 0])
+        nodes["save"] = save("image", name.replace(" ", "_"))
     return nodes
 
 
 def prepare(base: Path) -> None:
     """Put the two pictures into the input folder."""
     folder = base / "input"
-    folder.mkdir(parents=True, exist_ok=True)
     first = Image.new("RGBA", (24, 18))
     first.putdata([_rgba(index) for index in range(24 * 18)])
     first.save(folder / "first.png")
@@ -142,18 +130,17 @@ def recorded(name: str) -> list[Image.Image]:
 def _record() -> None:
     assert REAL_COMFYUI, "set TEST_COMFYUI_PATH and TEST_COMFYUI_PYTHON"
     results = {}
-    with tempfile.TemporaryDirectory() as folder:
-        prepare(Path(folder))
-        with running_comfyui(Path(folder), []) as server:
-            for name in CASES:
-                results[name] = [
-                    {
-                        "mode": picture.mode,
-                        "size": picture.size,
-                        "pixels": base64.b64encode(picture.tobytes()).decode(),
-                    }
-                    for picture in pictures(server, name)
-                ]
+    with tempfile.TemporaryDirectory() as folder, running_comfyui(Path(folder), []) as server:
+        prepare(server.base)
+        for name in CASES:
+            results[name] = [
+                {
+                    "mode": each.mode,
+                    "size": each.size,
+                    "pixels": base64.b64encode(each.tobytes()).decode(),
+                }
+                for each in pictures(server, name)
+            ]
     lines = (f"  {json.dumps(name)}: {json.dumps(entry)}" for name, entry in results.items())
     RECORDED.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 

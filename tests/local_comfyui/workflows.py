@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import websocket
 
 from tests.support.comfyui import ComfyUI
+from tests.support.waiting import wait_until
 
 Prompt = dict[str, Any]
 
@@ -45,15 +47,14 @@ def last_message(entry: dict[str, Any]) -> str:
 
 def wait_until_running(server: ComfyUI, prompt_id: str) -> None:
     """Wait until a prompt is the running one."""
-    for _ in range(1000):
-        running = server.get("/queue").json()["queue_running"]
-        if [item[1] for item in running] == [prompt_id]:
-            return
-        threading.Event().wait(0.01)
-    raise TimeoutError(server.log())
+    wait_until(
+        lambda: [item[1] for item in server.get("/queue").json()["queue_running"]] == [prompt_id]
+    )
 
 
-def connect(server: ComfyUI, client_id: str) -> websocket.WebSocket:
+@contextmanager
+def connect(server: ComfyUI, client_id: str) -> Iterator[websocket.WebSocket]:
     """Open a websocket."""
     address = f"ws://{server.address}/ws?clientId={client_id}"
-    return websocket.create_connection(address, timeout=20)
+    with closing(websocket.create_connection(address, timeout=20)) as socket:
+        yield socket

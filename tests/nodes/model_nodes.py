@@ -5,12 +5,15 @@ They run nothing: `Named` reports the name that it was given, and how large that
 
 from __future__ import annotations
 
+import mmap
+import time
 from pathlib import Path
 from typing import Any
 
 import folder_paths
 
 OWN_KIND = "made_up_kind"
+TENSOR_BYTES = 32 << 20
 
 
 def _files(kind: str) -> list[str]:
@@ -54,4 +57,35 @@ class OwnKindLoader:
         return {"ui": {"text": [model]}}
 
 
-NODE_CLASS_MAPPINGS = {"PackLoraLoader": PackLoraLoader, "OwnKindLoader": OwnKindLoader}
+class TestReadModel:
+    """Reads a whole checkpoint as ComfyUI does: from a map of the file, one tensor after another.
+
+    https://github.com/huggingface/safetensors: its `get_tensor` copies from such a map.
+    """
+
+    RETURN_TYPES = ()
+    FUNCTION = "run"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"weights": (_files("checkpoints"),)}}
+
+    def run(self, weights: str) -> dict[str, Any]:
+        folders = map(Path, folder_paths.get_folder_paths("checkpoints"))
+        path = next(folder / weights for folder in folders if (folder / weights).exists())
+        began = time.monotonic()
+        tensor = bytearray(TENSOR_BYTES)
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+            for start in range(0, len(whole), TENSOR_BYTES):
+                part = memoryview(whole)[start : start + TENSOR_BYTES]
+                tensor[: len(part)] = part
+                part.release()
+        return {"ui": {"text": [f"{time.monotonic() - began:.3f}"]}}
+
+
+NODE_CLASS_MAPPINGS = {
+    "PackLoraLoader": PackLoraLoader,
+    "OwnKindLoader": OwnKindLoader,
+    "TestReadModel": TestReadModel,
+}

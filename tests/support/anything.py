@@ -118,6 +118,44 @@ def answers(draw: st.DrawFn) -> bytes:
     return b"\r\n".join(head) + b"\r\n\r\n" + draw(CONTENT)
 
 
+MODEL = b'\x4f\0\0\0\0\0\0\0{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}' + b" " * 26
+"""The head of a safetensors file, and nearly its tensor."""
+LISTS = st.sampled_from(
+    [
+        [{"type": "file", "path": "c.safetensors", "size": 4, "lfs": {"oid": "0", "size": 4}}],
+        {"modelVersions": [{"files": [{"name": "c.safetensors", "downloadUrl": "/x"}]}]},
+        {"files": [{"name": "c.safetensors", "sizeKB": 1, "hashes": {"SHA256": "00"}}]},
+    ]
+)
+
+
+@st.composite
+def model_answers(draw: st.DrawFn) -> bytes:
+    """What a host of models says: nearly a model, or nearly a list of files."""
+    body = draw(damaged(MODEL) | LISTS.flatmap(changed).map(lambda v: json.dumps(v).encode()))
+    facts = draw(
+        st.lists(
+            st.sampled_from(
+                [
+                    b'X-Linked-Etag: "0"',
+                    b"X-Linked-Size: -3",
+                    b"X-Linked-Size: 99999999999999999999999",
+                    b"X-Repo-Commit: ../..",
+                    b"Accept-Ranges: bytes",
+                    b"Content-Range: bytes 0-3/99999999999999999999",
+                    b'Link: <http://[::1>; rel="next"',
+                    b'Link: </api/again>; rel="next"',
+                    b"X-Error-Code: GatedRepo",
+                ]
+            )
+            | HEADERS,
+            max_size=3,
+        )
+    )
+    head = [b"HTTP/1.1 %d X" % draw(STATUS), b"Content-Length: %d" % len(body), *facts]
+    return b"\r\n".join(head) + b"\r\n\r\n" + body
+
+
 @dataclass
 class Elsewhere:
     """Everything outside: one server whose answer is set for each job."""

@@ -30,7 +30,7 @@ COMFYUI_PATH = Path(REAL_COMFYUI) if REAL_COMFYUI else LOCAL_COMFYUI
 COMFYUI_PYTHON = os.environ.get("TEST_COMFYUI_PYTHON", sys.executable)
 COMFYUI_FLAGS = ("--cpu", "--disable-auto-launch", "--database-url", "sqlite:///:memory:")
 
-_START_SECONDS = 90 if REAL_COMFYUI else 20
+_START_SECONDS = 90
 _POLL_SECONDS = 0.02
 
 

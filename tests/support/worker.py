@@ -84,9 +84,10 @@ class WorkerUnderTest:
         assert incarnation is not None
         return requests.get(f"http://{incarnation.address}{path}", timeout=10).json()
 
-    def submit(self, workflow: Workflow) -> str:
+    def submit(self, workflow: Workflow, **fields: str) -> str:
         """Queue a prompt in this worker's ComfyUI, past the worker; returns its id."""
-        prompt_id: str = self._post("/prompt", {"prompt": workflow}).json()["prompt_id"]
+        body = {"prompt": workflow, **fields}
+        prompt_id: str = self._post("/prompt", body).json()["prompt_id"]
         return prompt_id
 
     def forget(self, prompt_id: str) -> None:

@@ -48,7 +48,7 @@ class Comfy:
     report: Report
     metadata: Mapping[str, str] = field(default_factory=dict)
     """What is written into a saved file: the prompt, the workflow, each as JSON."""
-    temp_suffix: str = "_temp_" + "".join(random.choices(string.ascii_lowercase, k=5))  # noqa: S311 - no secret
+    temp_suffix: str = "_temp_" + "".join(random.choices(string.ascii_lowercase, k=5))  # noqa: S311  # nosec B311  # no secret
 
     def save_path(self, kind: str, prefix: str, size: tuple[int, int] = (0, 0)) -> SavePath:
         """Where a saving node of this ``type`` writes (`save_path.save_path`)."""

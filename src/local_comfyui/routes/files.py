@@ -38,8 +38,7 @@ async def view(request: web.Request) -> web.StreamResponse:
     content_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     if content_type in _NOT_SHOWN_IN_A_BROWSER:
         content_type = "application/octet-stream"
-    disposition = f'filename="{path.name}"'
-    headers = {"Content-Type": content_type, "Content-Disposition": disposition}
+    headers = {"Content-Type": content_type, "Content-Disposition": f'filename="{path.name}"'}
     return web.FileResponse(path, headers=headers)
 
 

@@ -42,6 +42,14 @@ def describe_saved(saved: list[Saved]) -> None:
         say(f"  {short_path(file.path)}  ({_size(file.bytes)})")
 
 
+def describe_fetched(output: Any) -> None:
+    """Name the models that were fetched for the job."""
+    for model in _dicts(output.get("models") if isinstance(output, dict) else None):
+        if model.get("from") == "fetched" and isinstance(model.get("bytes"), int):
+            where = f"{model.get('folder')}/{model.get('name')}"
+            say(plain_line(f"Fetched {where}  ({_size(model['bytes'])})"))
+
+
 def show_picture(saved: Sequence[Saved], stream: TextIO | None = None) -> None:
     """Draw the first picture among the files, on a terminal that has colours."""
     console = Console(file=stream or sys.stdout)

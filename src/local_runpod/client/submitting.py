@@ -10,6 +10,7 @@ from typing import Any
 from local_runpod.client.display import (
     describe_dry_run,
     describe_failure,
+    describe_fetched,
     describe_saved,
     describe_timings,
     say,
@@ -52,6 +53,7 @@ def follow_and_save(client: EndpointClient, job_id: str, folder: Path) -> int:
         return 1
     output = job.get("output")
     saved, problems = save_outputs(output, folder)
+    describe_fetched(output)
     _report(output, saved, problems)
     runs = True
     if isinstance(output, dict) and output.get("status") == "dry_run":

@@ -40,7 +40,7 @@ def hide(environment: MutableMapping[str, str]) -> None:
     others, keys = without_keys(sys.orig_argv)  # with `-m local_runpod`, which argv lacks
     if keys:
         moved = {**environment, MOVED_TO: "\n".join(keys)}
-        os.execve(sys.executable, [sys.executable, *others[1:]], moved)  # noqa: S606 - the same program
+        os.execve(sys.executable, [sys.executable, *others[1:]], moved)  # noqa: S606  # nosec B606  # the same program
 
 
 def moved(environment: MutableMapping[str, str]) -> list[str]:

@@ -23,7 +23,7 @@ def main() -> None:
         if os.getppid() != parent:  # it ended before the kernel knew
             sys.exit(1)
     try:
-        os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606 - the platform's own choice of program
+        os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606  # nosec B606  # the platform's own choice of program
     except OSError as error:
         sys.exit(f"Cannot start {sys.argv[2]}: {error.strerror}")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 LOOPBACK_HOSTS = "127.0.0.1,localhost,::1"
-# With the first, workers would take no jobs; the keys are those of clients.
+# With the first, workers would take no jobs; the keys are those of clients, the path is this one's.
 NOT_INHERITED = ("SERVE_API_LOCALLY", "RUNPOD_API_KEY", "LOCAL_RUNPOD_API_KEY", "PYTHONPATH")
 
 

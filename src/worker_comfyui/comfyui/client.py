@@ -22,6 +22,8 @@ from worker_comfyui.hosts import connections
 CHUNK_BYTES = 1 << 20
 MAX_ANSWER_BYTES = 64 << 20
 _QUEUES = ("queue_running", "queue_pending")
+MAX_RECENT = 20
+"""Prompts of one job that can end before the worker looks for them."""
 
 
 class PromptRefused(Exception):
@@ -134,9 +136,32 @@ class ComfyClient:
 
     def is_queued(self, prompt_id: str) -> bool:
         """Tell whether the prompt waits or runs."""
+        return any(queued == prompt_id for queued, _ in self._queued())
+
+    def known_under(self, client_id: str) -> list[str]:
+        """Return the prompts that tell the websocket of this id: the newest ended, then the rest.
+
+        In this order: a prompt that ends between the two questions is in both answers.
+        """
+        queued = self._queued()
+        answer = self._json("GET", f"/history?max_items={MAX_RECENT}")
+        items = [entry.get("prompt") for entry in answer.values() if isinstance(entry, dict)]
+        ended = [_name_and_told(item) for item in items if isinstance(item, list) and len(item) > 1]
+        return list(dict.fromkeys(name for name, told in ended + queued if told == client_id))
+
+    def queued_under(self, client_id: str) -> list[str]:
+        """Return the prompts that run or wait and tell the websocket of this id, in order."""
+        return [queued for queued, told in self._queued() if told == client_id]
+
+    def _queued(self) -> list[tuple[Any, Any]]:
+        """Return id and `client_id` of each prompt that runs or waits.
+
+        An item is number, id, prompt, `extra_data` and more (execution.py, `PromptQueue`).
+        """
         queue = self._json("GET", "/queue")
         try:
-            return any(item[1] == prompt_id for state in _QUEUES for item in queue[state])
+            items = [item for state in _QUEUES for item in sorted(queue[state], key=_number)]
+            return [_name_and_told(item) for item in items]
         except (LookupError, TypeError) as error:
             raise BadAnswer("ComfyUI answered GET /queue with no queue") from error
 
@@ -271,6 +296,17 @@ def _innermost(error: BaseException) -> str:
     while error.__context__ is not None:
         error = error.__context__
     return getattr(error, "strerror", None) or str(error)
+
+
+def _name_and_told(item: Any) -> tuple[Any, Any]:
+    """Return the id of a prompt, and that of the websocket that hears of it, if any."""
+    extra_data = item[3] if len(item) > 3 else None
+    return item[1], extra_data.get("client_id") if isinstance(extra_data, dict) else None
+
+
+def _number(item: Any) -> Any:
+    """Return what ComfyUI's queue is ordered by; `/queue` gives it as it lies in its heap."""
+    return item[0]
 
 
 def _refusal(content: bytes | None) -> dict[str, Any]:

@@ -55,6 +55,13 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueLength:
+    """So many prompts wait or run: ComfyUI says it of all, before the last frame of each."""
+
+    prompts: int
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """An image that came over the websocket: a preview of a sampler, or a result.
 
@@ -75,7 +82,9 @@ class Executed:
     output: dict[str, Any]
 
 
-Event = NodesCached | NodeStarted | Progress | BranchBlocked | Picture | Executed | Ended
+Event = (
+    NodesCached | NodeStarted | Progress | BranchBlocked | QueueLength | Picture | Executed | Ended
+)
 
 _PICTURE, _PICTURE_WITH_METADATA = 1, 4  # ComfyUI 0.3.64 protocol.py
 _FORMATS = {1: "image/jpeg", 2: "image/png"}  # server.py `send_image`
@@ -88,6 +97,8 @@ def parse(frame: str | bytes, prompt_id: str) -> Event | None:
     try:
         message = json.loads(frame)
         kind, data = message["type"], message["data"]
+        if kind == "status":
+            return QueueLength(int(data["status"]["exec_info"]["queue_remaining"]))
         if data.get("prompt_id") != prompt_id:
             return None
         return _event(kind, data)

@@ -51,6 +51,7 @@ class Execution:
         self._settings = settings
         self._stop = stop
         self._may_be_queued = False
+        self._prompts = [self.prompt_id]
 
     def run(
         self,
@@ -89,13 +90,39 @@ class Execution:
                 log.warning("the prompt was queued all the same: %s", error.message)
                 node_errors = {}
             log.info("prompt queued", extra={"event": "prompt_queued"})
-            try:
-                entry = follower.to_the_end(self._check)
-            except ComfyCrashed as lost:
-                _name_node(lost, follower.current, workflow)
-                raise
+            entry, was_cut = self._follow(follower, workflow)
+            blocked = follower.blocked
+            while (more := self._queued_by_nodes(follower)) is not None:
+                log.info("a node has queued another prompt: %s", more)
+                self._prompts.append(more)
+                follower = Follower(self._link, more, self._settings, on_event)
+                next_entry, next_was_cut = self._follow(follower, workflow)
+                entry = both(entry, next_entry)
+                blocked, was_cut = blocked + follower.blocked, was_cut or next_was_cut
             self._may_be_queued = False
-        return Executed(entry, node_errors, follower.blocked, follower.was_cut)
+        return Executed(entry, node_errors, blocked, was_cut)
+
+    def _follow(self, follower: Follower, workflow: Workflow) -> tuple[dict[str, Any], bool]:
+        try:
+            return follower.to_the_end(self._check), follower.was_cut
+        except ComfyCrashed as lost:
+            _name_node(lost, follower.current, workflow)
+            raise
+
+    def _queued_by_nodes(self, follower: Follower) -> str | None:
+        """Return the next prompt that a node of this job has queued; None: there is none.
+
+        VideoHelperSuite's batch manager works that way: it queues the workflow again for the next
+        frames, under the same websocket (utils.py, `requeue_workflow`).
+        """
+        if follower.is_last:
+            return None
+        try:
+            known = self._link.client.known_under(self._link.client_id)
+        except ComfyUnavailable as error:
+            log.warning(str(error))
+            return None
+        return next((one for one in known if one not in self._prompts), None)
 
     def end(self) -> None:
         """Let ComfyUI neither run nor remember the prompt, by its restart if need be."""
@@ -104,7 +131,8 @@ class Execution:
         # It keeps the last 10,000 prompts, with all that their nodes reported (execution.py,
         # MAXIMUM_HISTORY_SIZE), and the next caller has no business there.
         with suppress(ComfyUnavailable):
-            self._link.client.forget(self.prompt_id)
+            for prompt_id in self._prompts:
+                self._link.client.forget(prompt_id)
 
     def _check(self) -> None:
         self._stop.check()
@@ -129,8 +157,11 @@ class Execution:
         give_up_at = time.monotonic() + self._settings.comfy_interrupt_timeout_s
         while not self._supervisor.failure(incarnation):
             try:
-                client.cancel(self.prompt_id)
-                if not client.is_queued(self.prompt_id):
+                left = client.queued_under(self._link.client_id)
+                self._prompts += [one for one in left if one not in self._prompts]
+                for prompt_id in left or [self.prompt_id]:
+                    client.cancel(prompt_id)
+                if not client.queued_under(self._link.client_id):
                     return
             except ComfyUnavailable as error:
                 log.warning(str(error))
@@ -138,6 +169,29 @@ class Execution:
                 self._supervisor.restart(incarnation, "ComfyUI did not obey an interrupt")
                 return
             time.sleep(ENDED_POLL_S)
+
+
+def both(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Join the history entries of two prompts: how they ended, and what both reported."""
+    outputs: dict[str, Any] = {}
+    for entry in (first, second):
+        for node_id, output in _object(entry.get("outputs")).items():
+            known = outputs.setdefault(node_id, {})
+            for key, value in _object(output).items():
+                known[key] = _joined(known.get(key), value)
+    meta = {**_object(first.get("meta")), **_object(second.get("meta"))}
+    has_failed = _object(first.get("status")).get("status_str") == "error"
+    return {**(first if has_failed else second), "outputs": outputs, "meta": meta}
+
+
+def _joined(known: Any, value: Any) -> Any:
+    if isinstance(known, list) and isinstance(value, list):
+        return known + [item for item in value if item not in known]
+    return value
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _name_node(lost: ComfyCrashed, node_id: str | None, workflow: Workflow) -> None:

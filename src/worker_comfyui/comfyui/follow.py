@@ -87,6 +87,7 @@ class Follower:
         blocked: Branches that a node stopped with a message.
         was_cut: Whether the websocket was lost meanwhile, and with it what came over it.
         current: The node that ComfyUI turned to last; None: none yet.
+        is_last: Whether ComfyUI is known to have nothing more to run.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Follower:
         self._reconnects = _Reconnects(settings)
         self._look = _NextLook(settings.poll_interval_s)
         self.current: str | None = None
+        self.is_last = False
 
     def to_the_end(self, check: Callable[[], None]) -> dict[str, Any]:
         """Return the prompt's history entry, once it is there.
@@ -135,6 +137,7 @@ class Follower:
         except Disconnected as error:
             log.warning("websocket lost: %s; asking history meanwhile", str(error))
             self.was_cut = True
+            self.is_last = False
             self._link.disconnect()
             self._reconnects.was_lost()
             self._look.may_have_missed_something()
@@ -144,6 +147,9 @@ class Follower:
             self._take(event)
 
     def _take(self, event: events.Event) -> None:
+        if isinstance(event, events.QueueLength):
+            self.is_last = event.prompts == 0
+            return
         if isinstance(event, events.Picture):
             node_id = event.node_id or self.current
             if node_id is None:  # nothing of this prompt runs yet: it is of the one before

@@ -60,3 +60,18 @@ def result_of(made: Made, delivery: Delivery) -> dict[str, Any]:
     if warnings := [*made.warnings, *delivered.warnings]:
         result["errors"] = warnings
     return result
+
+
+def within(limit_bytes: int | None, answer: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer without files, if the platform takes one of its size; None: any.
+
+    Raises:
+        ResultTooLarge: it does not.
+    """
+    has = strict.size(strict.clean(answer))
+    if limit_bytes is not None and has > limit_bytes:
+        raise ResultTooLarge(
+            f"the answer has {has / MEGA:.1f} MB as JSON, and at most {limit_bytes / MEGA:.1f} MB "
+            "can be returned: ask about less at once"
+        )
+    return answer

@@ -123,7 +123,7 @@ class _Process:
         self._line, theirs = socket.socketpair()
         self._line.settimeout(TICK_S)
         with theirs:
-            self._child = subprocess.Popen(  # noqa: S603 - this project's own program
+            self._child = subprocess.Popen(  # noqa: S603  # nosec B603  # this project's own program
                 [sys.executable, "-I", "-c", _START, str(_SOURCE)],
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),

@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from worker_comfyui.models.transfer.sources import Source
-from worker_comfyui.volume.cached_models import HUB, snapshot_of
+from worker_comfyui.volume.cached_models import HUB, MODEL_STORE, snapshot_of
 
 log = logging.getLogger(__name__)
 
-MODEL_STORE = Path("/runpod/model-store/huggingface")
 NEWEST = "main"
 
 

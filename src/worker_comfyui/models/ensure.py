@@ -135,6 +135,7 @@ def _keep(models: Sequence[Named], store: Store, use: Use | None) -> None:
                 folder = loaders.FOLDERS.get(named.class_type, {}).get(named.input)
                 store.keep(named.value, folder, use)
     except OSError as error:
+        # What is there may be used all the same.
         log.warning("the store of models cannot be written: %s", error)
 
 

@@ -81,7 +81,7 @@ class Index:
 
     def touch(self, record: Record) -> None:
         """Note that a model is used now."""
-        with suppress(OSError):
+        with suppress(OSError):  # it only decides what is deleted first
             os.utime(self._path(record.folder, record.name))
 
     def used_at(self, record: Record) -> float:

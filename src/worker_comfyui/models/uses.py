@@ -63,6 +63,6 @@ def in_use(folder: Path, stale_s: float = STALE_S * MANY_BEATS) -> set[str]:
             continue
         try:
             found.update(map(str, json.loads(path.read_text())["models"]))
-        except (OSError, ValueError, LookupError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError):  # no worker writes half of one
             continue
     return found

@@ -40,6 +40,11 @@ LOAD_IMAGE_TYPES = frozenset(
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30})://")
 
 
+def prepare() -> None:
+    """Get ready for the first image while nobody waits for it."""
+    decoding.prepare()
+
+
 def fetch(
     files: Sequence[InputFile], folder: Path, settings: Settings, stop: Stop
 ) -> list[FetchedInput]:

@@ -17,8 +17,8 @@ from worker_comfyui.comfyui.workspace import Workspace
 from worker_comfyui.config import Settings
 from worker_comfyui.delivery.bucket import Bucket
 from worker_comfyui.job import Job
-from worker_comfyui.media import decoding
 from worker_comfyui.models.service import Models
+from worker_comfyui.request import inputs
 from worker_comfyui.run.turn import Turns
 from worker_comfyui.stop import Stop
 from worker_comfyui.workflows.api_format import is_api_format
@@ -43,7 +43,7 @@ class Shared:
         Raises:
             ConfigurationError: MODEL_CATALOG cannot be used.
         """
-        decoding.prepare()
+        inputs.prepare()
         bucket = Bucket.from_settings(settings)
         if bucket:
             bucket.prepare()

@@ -16,7 +16,7 @@ from worker_comfyui.comfyui.workspace import LocalWorkspace, RemoteWorkspace, Wo
 from worker_comfyui.delivery import delivery, presigned
 from worker_comfyui.delivery.bucket import Bucket
 from worker_comfyui.delivery.delivery import Delivery
-from worker_comfyui.delivery.result import Made, result_of
+from worker_comfyui.delivery.result import Made, result_of, within
 from worker_comfyui.job import FetchedInput
 from worker_comfyui.request import inputs
 from worker_comfyui.run.context import JobContext, Place
@@ -43,13 +43,13 @@ def run_job(context: JobContext, limit_bytes: int | None) -> dict[str, Any]:
     if job.model_job is not None:
         stop.phase("models")
         answer = context.shared.models.run_job(job.model_job, stop.check, context.say)
-        return {**answer, "timings": stop.timings}
+        return within(limit_bytes, {**answer, "timings": stop.timings})
     stop.phase("inputs")
     if job.lists_workflows:
         stored = StoredWorkflows(settings.workflow_folders())
         return {**stored.listing(), "timings": stop.timings}
     if job.dry_run:
-        return {**dry_run(context), **_about(context)}
+        return within(limit_bytes, {**dry_run(context), **_about(context)})
     bucket = _bucket(context) if limit_bytes is not None else None
     with ExitStack() as done:
         scratch = _scratch(context, done)

@@ -1,14 +1,15 @@
 """The platform's cached models: repositories of the Hugging Face hub, already on the host.
 
 Where they lie: https://docs.runpod.io/serverless/endpoints/model-caching. Each is a folder of the
-hub's cache, `models--ORG--NAME/{refs/main,snapshots/REVISION}`, whose files are links to `blobs`.
+hub's cache, `models--ORG--NAME/{refs/main,snapshots/REVISION}`, whose files are links to `blobs`;
+or of RunPod's model store, `ORG/NAME/REVISION`, where users saw the files in either of two places.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +17,7 @@ from worker_comfyui.volume import hunyuan, walk
 from worker_comfyui.volume.layout import WEIGHTS, Layout, endings
 
 HUB = "huggingface-cache/hub"
+MODEL_STORE = Path("/runpod/model-store/huggingface")
 VARIANTS = Path(__file__).parents[2] / "models" / "variants.json"
 """The files of the images, with the folder that each belongs to."""
 
@@ -41,24 +43,49 @@ class CachedModel:
     left_out: Mapping[str, str]
 
 
-def find(layout: Layout, budget: walk.Budget, variants: Path = VARIANTS) -> list[CachedModel]:
-    """Find all cached models on a volume, with the place of each of their files.
+def find(
+    layout: Layout,
+    budget: walk.Budget,
+    variants: Path = VARIANTS,
+    model_store: Path = MODEL_STORE,
+) -> list[CachedModel]:
+    """Find all cached models, with the place of each of their files.
 
     Raises:
         OSError: the volume cannot be read.
     """
     folders = sorted((layout.root / HUB).glob("models--*"))
-    if not folders:
+    there: dict[str, tuple[str, Path | None]] = {}
+    for folder in filter(Path.is_dir, folders):
+        repository = folder.name.removeprefix("models--").replace("--", "/")
+        there[repository.lower()] = (repository, snapshot_of(folder))
+    for repository, snapshot in _in_store(model_store):
+        if there.get(repository.lower(), ("", None))[1] is None:
+            there[repository.lower()] = (repository, snapshot)
+    if not there:
         return []
     known = destinations(variants)
-    return [_cached_model(folder, layout, known, budget) for folder in folders if folder.is_dir()]
+    return [_cached_model(*model, layout, known, budget) for model in there.values()]
+
+
+def _in_store(model_store: Path) -> Iterator[tuple[str, Path]]:
+    """Yield each repository of the model store, with its newest revision."""
+    for folder in sorted(model_store.glob("*/*")):
+        revisions = [path for path in folder.glob("*") if path.is_dir()]
+        if revisions:
+            newest = max(revisions, key=lambda path: (path.stat().st_mtime, path.name))
+            inner = newest / "snapshots" / newest.name
+            snapshot = inner if inner.is_dir() else newest
+            yield f"{folder.parent.name}/{folder.name}", snapshot
 
 
 def _cached_model(
-    folder: Path, layout: Layout, known: Destinations, budget: walk.Budget
+    repository: str,
+    snapshot: Path | None,
+    layout: Layout,
+    known: Destinations,
+    budget: walk.Budget,
 ) -> CachedModel:
-    repository = folder.name.removeprefix("models--").replace("--", "/")
-    snapshot = snapshot_of(folder)
     if snapshot is None:
         return CachedModel(repository, None, {}, {})
     files: list[str] = []

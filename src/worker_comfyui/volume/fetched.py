@@ -13,7 +13,7 @@ from worker_comfyui.config import Settings
 FOLDER = "fetched-models"
 """Beside the volume's own `models`, so that nobody's files are mixed up with the worker's."""
 CONTAINER = "worker-comfyui-models"
-CONTAINER_PARENT = Path("/var/tmp")  # noqa: S108 - models are too large for a /tmp in memory
+CONTAINER_PARENT = Path("/var/tmp")  # noqa: S108  # nosec B108  # models are too large for a /tmp in memory
 MODELS = "models"
 
 

@@ -36,7 +36,8 @@ class ModelPaths:
             models: ComfyUI's own models folder, for links that must lie there.
         """
         self.close()
-        if not self._volume.is_dir() and not self._fetched:
+        places = (self._volume, cached_models.MODEL_STORE)
+        if not self._fetched and not any(place.is_dir() for place in places):
             return None
         try:
             return self._prepare(models)

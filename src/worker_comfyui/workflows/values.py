@@ -57,7 +57,7 @@ class Takes:
         """
         if value is None:
             raise WrongValueError({"message": "must be a value, not null"})
-        if is_link(value):
+        if is_link(value) and not _are_choices(value, spec):
             return self._link(value)
         if spec is None:
             return wrapped(value)
@@ -94,6 +94,11 @@ class Takes:
         message = f"is {cut(value)!r}, which is not among the choices"
         facts = with_candidates(message, str(value), choices, "there are")
         raise WrongValueError({**facts, "received": cut(value), "allowed": choices[:10]})
+
+
+def _are_choices(value: list[Any], spec: InputSpec | None) -> bool:
+    """Tell two choices of a combo that takes several from a link, whose second is a number."""
+    return spec is not None and spec.takes_several and isinstance(value[1], str)
 
 
 def _bound(spec: InputSpec, key: str, default: int) -> int:

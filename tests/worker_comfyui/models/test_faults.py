@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.hub import Hub, safetensors
 from tests.support.platform import ROOT
+from tests.support.transfers import at_civitai
 from tests.support.waiting import wait_until
 from tests.support.worker import WorkerUnderTest, running_worker
 from worker_comfyui.models.transfer.terms import Means
@@ -24,6 +25,7 @@ LARGE = safetensors(10_000_000)
 SLOWLY = 200_000
 """Bytes a second over each of eight connections: several seconds for what is large."""
 TOKEN = "hf_the-operators-own-token-0123456789"
+CIVITAI_TOKEN = "civitai-operators-own-token-0123456789"
 KEY = "owner/pack/style.safetensors"
 ALWAYS = 1000
 
@@ -48,6 +50,7 @@ class Endpoint:
         assert "error" in error, error
         assert self.listed() == []
         assert TOKEN not in str(error)
+        assert CIVITAI_TOKEN not in str(error)
         return error
 
     def model(self, size: int = SIZE) -> dict[str, Any]:
@@ -79,6 +82,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
             ALLOW_MODEL_JOBS="true",
             HF_ENDPOINT=hub.url,
             HF_TOKEN=TOKEN,
+            CIVITAI_ENDPOINT=at_civitai(hub),
+            CIVITAI_TOKEN=CIVITAI_TOKEN,
             MODEL_STORE_PATH=str(folder / "store"),
             RUNPOD_VOLUME_PATH=str(folder / "no-volume"),
         ) as worker:
@@ -256,6 +261,23 @@ def test_a_cancelled_job_ends_at_once_and_its_bytes_are_kept(endpoint: Endpoint)
     assert endpoint.listed() == []
     endpoint.hub.bytes_per_s = None
     assert endpoint.model(len(LARGE))["received_bytes"] < len(LARGE)
+
+
+def test_civitai_s_login_page_is_no_model_and_its_token_goes_no_further(
+    endpoint: Endpoint,
+) -> None:
+    file = {"id": 7, "name": "style.safetensors", "primary": True, "path": KEY}
+    endpoint.hub.civitai["6"] = {"files": [file], "model": {"type": "LORA"}}
+    endpoint.hub.civitai_token = "another"
+    models = [{"folder": "loras", "name": "style.safetensors", "url": "civitai://6"}]
+    error = endpoint.refused(models=models)
+    assert error["error_code"] == "MODEL_REFUSED", error
+    assert "CIVITAI_TOKEN is wrong or expired" in error["error"]
+    endpoint.hub.civitai_token = CIVITAI_TOKEN
+    result = endpoint.worker.run(endpoint.request(models=models))
+    assert result["models"][0]["from"] == "fetched"
+    shown = {asked.is_cdn for asked in endpoint.hub.asked if CIVITAI_TOKEN in str(asked)}
+    assert shown == {False}
 
 
 def wait_for_no_threads() -> None:

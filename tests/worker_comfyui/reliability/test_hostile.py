@@ -215,6 +215,16 @@ def test_thousands_of_mistakes_are_told_in_short(
     assert len(json.dumps(result)) < 50_000
 
 
+def test_a_dry_run_that_has_more_to_tell_than_can_be_returned_says_so(
+    worker: WorkerUnderTest,
+) -> None:
+    workflow = {str(i): node(f"Unknown{i}", text="x" * 1500) for i in range(NODES)}
+    result = worker.run({"workflow": workflow, "dry_run": True}, id="run-u1")
+
+    assert result["error_code"] == "RESULT_TOO_LARGE"
+    assert "at most 10.0 MB can be returned" in result["error"]
+
+
 @pytest.mark.parametrize("fail", [False, True])
 def test_a_key_that_a_node_prints_reaches_no_log_and_no_result(
     worker: WorkerUnderTest, fail: bool

@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from tests.support.comfyui import REAL_COMFYUI
+from tests.support.waiting import wait_until
 from tests.support.worker import WorkerUnderTest, worker_is_clean
 from tests.support.workflows import (
+    Workflow,
     color_of,
     empty_image,
     file_item,
@@ -386,3 +388,31 @@ def test_a_film_with_sound_comes_alone_and_with_what_lies_beside_it_on_request(
     whole = worker.run({**request, "output": {"previews": True}})
     assert [video["filename"] for video in whole["videos"]] == ["V_00001-audio.mp4", "V_00001.mp4"]
     assert [image["filename"] for image in whole["images"]] == ["V_00001.png"]
+
+
+def queue_as_a_node_does(worker: WorkerUnderTest, workflow: Workflow) -> None:
+    """Queue a prompt under the websocket of the one that runs, as VideoHelperSuite's nodes do."""
+    wait_until(lambda: worker.comfyui("/queue")["queue_running"])
+    ((_, _, _, extra_data, *_),) = worker.comfyui("/queue")["queue_running"]
+    worker.submit(workflow, client_id=extra_data["client_id"])
+
+
+def test_a_prompt_that_a_node_has_queued_belongs_to_its_job(worker: WorkerUnderTest) -> None:
+    slow = {"9": node("TestSleepOutput", seconds=2)}
+    job = worker.start({"workflow": {**saved_image(0xFF0000), **slow}})
+    queue_as_a_node_does(worker, saved_image(0x0000FF))
+    queue_as_a_node_does(worker, saved_image(0x00FF00))
+    images = [(image["filename"], color_of(image)) for image in job.result()["images"]]
+    assert images == [
+        ("result_00001_.png", (255, 0, 0)),
+        ("result_00002_.png", (0, 0, 255)),
+        ("result_00003_.png", (0, 255, 0)),
+    ]
+
+
+def test_a_cancelled_job_takes_back_what_its_nodes_have_queued(worker: WorkerUnderTest) -> None:
+    slow = {"1": node("TestSleepOutput", seconds=20)}
+    job = worker.start({"workflow": slow})
+    queue_as_a_node_does(worker, {"1": node("TestSleepOutput", seconds=30)})
+    job.cancel()
+    assert job.was_cancelled()

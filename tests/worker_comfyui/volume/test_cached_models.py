@@ -132,3 +132,28 @@ def test_files_that_are_no_folders_are_passed_over(tmp_path: Path) -> None:
     (hub / "models--o--n").write_text("x")
     (hub / "version.txt").write_text("1")
     assert found(tmp_path) == []
+
+
+@pytest.mark.parametrize("inner", ["", f"snapshots/{REVISION}"])
+def test_what_runpod_s_model_store_has_is_placed_too(tmp_path: Path, inner: str) -> None:
+    revision = tmp_path / "store" / "some-org" / "some_model" / REVISION
+    file = revision / inner / "vae" / "v.safetensors"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    older = revision.with_name(OTHER)
+    older.mkdir()
+    os.utime(older, (1, 1))
+    (revision / "config.json").touch()
+    layout, budget = Layout.read(tmp_path / "volume"), Budget(entries=1000, seconds=10)
+    [model] = find(layout, budget, model_store=tmp_path / "store")
+    assert model.repository == "some-org/some_model"
+    assert model.snapshot == revision / inner
+    assert model.placed == {"vae/v.safetensors": "vae/v.safetensors"}
+
+
+def test_a_model_in_both_of_runpod_s_places_is_one(tmp_path: Path) -> None:
+    snapshot = cached_model(tmp_path, "Some-Org/some_model", ("vae/v.safetensors",))
+    (tmp_path / "store" / "some-org" / "some_model" / REVISION).mkdir(parents=True)
+    layout, budget = Layout.read(tmp_path), Budget(entries=1000, seconds=10)
+    [model] = find(layout, budget, model_store=tmp_path / "store")
+    assert model.snapshot == snapshot

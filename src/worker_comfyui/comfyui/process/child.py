@@ -43,7 +43,7 @@ class ComfyProcess:
         """
         # -I and -S: no user settings and no site-packages are needed to call prctl and exec.
         launcher = [sys.executable, "-I", "-S", launch.__file__, str(os.getpid())]
-        self._keeper = subprocess.Popen(  # noqa: S603  # the operator's own command line
+        self._keeper = subprocess.Popen(  # noqa: S603  # nosec B603  # the operator's own command line
             [*launcher, *command],
             cwd=cwd,
             env=None if environment is None else dict(environment),

@@ -183,7 +183,7 @@ def host(settings: Settings) -> str:
     parser.add_argument("--listen", nargs="?", const="0.0.0.0,::", default="127.0.0.1")
     given: str = parser.parse_known_args(settings.comfyui_args)[0].listen
     addresses = [address.strip() for address in given.split(",")]
-    if {"127.0.0.1", "0.0.0.0", "localhost"} & set(addresses):  # noqa: S104
+    if {"127.0.0.1", "0.0.0.0", "localhost"} & set(addresses):  # noqa: S104  # nosec B104
         return "127.0.0.1"
     first = {"::": "::1"}.get(addresses[0], addresses[0])
     return f"[{first}]" if ":" in first else first

@@ -47,7 +47,7 @@ def _start(command: list[str]) -> int:
     if os.getppid() != keeper:  # it was gone before the call
         os._exit(1)
     try:
-        os.execvp(command[0], command)  # noqa: S606  # the worker's own command, no shell
+        os.execvp(command[0], command)  # noqa: S606  # nosec B606  # the worker's own command, no shell
     except OSError as error:
         os.write(2, f"{command[0]} cannot be run: {error.strerror}\n".encode())
         os._exit(1)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from worker_comfyui.comfyui.process.vital_signs import Activity
 
 BUSY_CORES = 0.1
-"""It works where it takes this much of a processor. One that waits for a lock takes none."""
+"""It works where it takes, or could take, this much of a processor. One that waits for a lock
+takes none."""
 BUSY_FACTOR = 10
 """One that works, but gives no answer for so many times the limit, is given up all the same."""
 
@@ -65,5 +66,8 @@ class Liveness:
 def _works(last: Look | None, look: Look) -> bool:
     if last is None or last.activity is None or look.activity is None:
         return False
-    cores = (look.activity.cpu_s - last.activity.cpu_s) / max(look.at_s - last.at_s, 0.001)
+    # A thread that waits for a processor has work to do: others of the machine keep it from it.
+    wanted_s = look.activity.cpu_s + look.activity.queued_s
+    wanted_s -= last.activity.cpu_s + last.activity.queued_s
+    cores = wanted_s / max(look.at_s - last.at_s, 0.001)
     return look.activity.waits_for_disk or cores >= BUSY_CORES

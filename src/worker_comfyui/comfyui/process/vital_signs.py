@@ -23,22 +23,26 @@ class Activity:
     Attributes:
         cpu_s: Seconds of processor time of all its threads.
         waits_for_disk: Whether one of its threads is inside a disk access right now.
+        queued_s: Seconds that its threads, which had work to do, waited for a processor. On a
+            machine with much more to do, that is nearly all of their time.
     """
 
     cpu_s: float
     waits_for_disk: bool
+    queued_s: float = 0.0
 
 
 def activity(session: int) -> Activity | None:
     """Return what the session's processes have done so far."""
-    ticks, waits, found = 0, False, False
+    ticks, queued, waits, found = 0, 0.0, False, False
     for pid in _members(session):
         fields = _stat(PROC / str(pid) / "stat")
         if fields:
             found = True
             ticks += int(fields[11]) + int(fields[12])  # utime, stime
+            queued += queued_s(pid)
             waits = waits or _waits_for_disk(pid)
-    return Activity(ticks / os.sysconf("SC_CLK_TCK"), waits) if found else None
+    return Activity(ticks / os.sysconf("SC_CLK_TCK"), waits, queued) if found else None
 
 
 def descriptors_left(session: int) -> int | None:
@@ -64,6 +68,18 @@ def listens(session: int, port: int) -> bool | None:
     except PermissionError:  # ComfyUI may run as somebody else
         return None
     return not listeners.isdisjoint(held)
+
+
+def queued_s(pid: int) -> float:
+    """Return how long a process's threads waited for a processor; 0 where nobody counts it.
+
+    Source: https://docs.kernel.org/scheduler/sched-stats.html, `/proc/<pid>/schedstat`
+    """
+    nanoseconds = 0
+    for task in (PROC / str(pid) / "task").glob("[0-9]*"):
+        with suppress(OSError, IndexError, ValueError):
+            nanoseconds += int((task / "schedstat").read_text().split()[1])
+    return nanoseconds / 1e9
 
 
 def _members(session: int) -> list[int]:

@@ -57,9 +57,9 @@ class Watch:
             except ComfyUnavailable as error:
                 self._tell(error)
             seconds = time.monotonic() - self._started
-            if self._is_too_late(looks, seconds):
+            if limit := self._limit_reached(looks, seconds):
                 where = self._whose()
-                return Ended(f"{where} was not ready after {seconds:.0f} s")
+                return Ended(f"{where} was not ready after {seconds:.0f} s, as {limit} demands")
 
     def until_end(self) -> Ended:
         """Wait until it ends, freezes, or must end."""
@@ -110,9 +110,12 @@ class Watch:
         code = process.wait(0) if process else None
         return death(code, process.last_lines()) if process and code is not None else None
 
-    def _is_too_late(self, looks: int, seconds: float) -> bool:
+    def _limit_reached(self, looks: int, seconds: float) -> str | None:
+        """Name the setting by which it is too late; None: it is not."""
+        if seconds > self._settings.comfy_start_timeout_s:
+            return "COMFY_START_TIMEOUT_S"
         retries = self._settings.comfy_api_available_max_retries
-        return seconds > self._settings.comfy_start_timeout_s or 0 < retries <= looks
+        return "COMFY_API_AVAILABLE_MAX_RETRIES" if 0 < retries <= looks else None
 
     def _tell(self, error: ComfyUnavailable) -> None:
         """Say now and then that nobody answers, where nothing else would say it."""

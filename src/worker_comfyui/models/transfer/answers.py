@@ -78,7 +78,7 @@ def wait(headers: Message) -> float | None:
     Sources: RFC 9110, 10.2.3; https://huggingface.co/docs/hub/rate-limits (`RateLimit`).
     """
     text = (headers.get("Retry-After") or "").strip()
-    if text.isdigit():
+    if text.isdecimal():
         return min(float(text[:9]), MAX_WAIT_S)
     limit = headers.get("RateLimit") or ""
     left, seconds = re.search(r"\br=(\d{1,9})", limit), re.search(r"\bt=(\d{1,9})", limit)

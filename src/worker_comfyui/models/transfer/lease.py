@@ -42,7 +42,7 @@ class Heartbeat:
 
     def _run(self) -> None:
         while not self._stopped.wait(self._beat_s):
-            with suppress(OSError):
+            with suppress(OSError):  # one of several that may fail
                 os.utime(self._path)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from email.message import Message
 from pathlib import PurePosixPath
@@ -11,7 +13,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from worker_comfyui.models.transfer.errors import Damaged, Refused
 from worker_comfyui.models.transfer.lines import Line
-from worker_comfyui.models.transfer.requests import Patience, follow, get_json
+from worker_comfyui.models.transfer.requests import Patience, finish, follow, get_json
 from worker_comfyui.models.transfer.rules import Rules
 from worker_comfyui.models.transfer.sources import MAX_CONNECTIONS, Source, hub_url
 from worker_comfyui.models.transfer.wording import shown
@@ -19,7 +21,7 @@ from worker_comfyui.models.transfer.wording import shown
 MAX_FILES = 20_000
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +64,7 @@ def look_up(line: Line, source: Source, rules: Rules, patience: Patience) -> Rem
     part = _CONTENT_RANGE.fullmatch(headers.get("Content-Range") or "")
     if found.response.status == 206 and part:
         size: int | None = int(part[3])
-        found.response.read()
+        finish(found.response)
     else:
         # The whole file would come now.
         size = found.response.length
@@ -84,7 +86,8 @@ def look_up(line: Line, source: Source, rules: Rules, patience: Patience) -> Rem
 
 
 def _same_length(source: Source, size: int | None, linked: str | None) -> None:
-    if size is not None and linked and linked.isdigit() and int(linked) != size:
+    # As texts: a number may have more digits than Python reads.
+    if size is not None and linked and linked.isdecimal() and linked != str(size):
         raise Damaged(
             f"{shown(source.url)}: the hub says {linked} bytes, and what it redirects to has "
             f"{size}: try again later, or take another revision"
@@ -99,11 +102,26 @@ def list_repository(
     Raises:
         Unreachable, Refused, Ended: as `requests.follow` does, after all attempts.
     """
-    source = Source("", "", "", 1, hub=(repository, revision or "main", ""))  # for messages alone
     api = f"{rules.hub}/api/models/{quote(repository)}"
-    about, _ = get_json(
-        line, source, rules, f"{api}/revision/{quote(revision or 'main', safe='')}", patience
-    )
+    with _sensible(api):
+        return _files(line, api, (repository, revision or "main"), rules, patience)
+
+
+@contextmanager
+def _sensible(url: str) -> Iterator[None]:
+    """Refuse an answer whose JSON is not what it should be."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError):
+        raise Refused(f"{shown(url)} answered what makes no sense for a model") from None
+
+
+def _files(
+    line: Line, api: str, named: tuple[str, str], rules: Rules, patience: Patience
+) -> list[Remote]:
+    repository, revision = named
+    source = Source("", "", "", 1, hub=(repository, revision, ""))  # for messages alone
+    about, _ = get_json(line, source, rules, f"{api}/revision/{quote(revision, safe='')}", patience)
     commit = str(_field(about, "sha"))
     url: str | None = f"{api}/tree/{commit}?recursive=true"
     files: list[Remote] = []
@@ -162,11 +180,17 @@ def _civitai(line: Line, source: Source, rules: Rules, patience: Patience) -> Re
 
     The address is then that of the one file: the version's alone gives what the account prefers.
     """
-    version, file_id = source.civitai or ("", "")
+    version, _ = source.civitai or ("", "")
     url = f"{rules.civitai}/api/v1/model-versions/{version}"
     answer, _ = get_json(line, source, rules, url, patience)
     if not isinstance(answer, dict):
         raise Refused(f"{shown(url)} did not describe a version of a model")
+    with _sensible(url):
+        return _of_version(answer, source, rules)
+
+
+def _of_version(answer: dict[str, Any], source: Source, rules: Rules) -> Remote:
+    version, file_id = source.civitai or ("", "")
     query = parse_qs(urlsplit(source.url).query)
     file = _civitai_file(answer.get("files"), file_id, has_query=bool(query))
     said = Remote(source=source, url=source.url)

@@ -99,11 +99,11 @@ def follow(
             facts |= {name.lower(): value for name, value in response.headers.items()}
         location = response.headers.get("Location")
         if hop.status in REDIRECTS and location:
-            url = urljoin(url, location)
-            _finish(response)
+            url = _joined(url, location)
+            finish(response)
             continue
         if hop.status not in {200, 206}:
-            _finish(response)
+            finish(response)
             raise answers.refusal(hop, source)
         if answers.is_web_page(hop) and not source.name.endswith((".html", ".htm")):
             raise answers.web_page(hop, source)
@@ -184,8 +184,18 @@ def _broken(url: str, error: Exception) -> Transient:
     return Transient(f"{shown(url)} could not be read: {reason[:200]}")
 
 
-def _finish(response: http.client.HTTPResponse) -> None:
-    """Read a short rest, so that the connection serves again; a long one is not worth it."""
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise Refused(f"{shown(url)} redirects to what is no URL") from None
+
+
+def finish(response: http.client.HTTPResponse) -> None:
+    """Read a short rest, so that the connection serves again; a long one is not worth it.
+
+    One without a length may never end.
+    """
     if response.length is None or response.length > SHORT_BYTES:
         return
     with suppress(OSError, http.client.HTTPException):

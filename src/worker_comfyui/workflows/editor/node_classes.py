@@ -227,7 +227,7 @@ def _ordered(inputs: tuple[InputSpec, ...], input_order: Any) -> tuple[InputSpec
             spec = by_name.get(name) if isinstance(name, str) else None
             if spec is not None and spec.optional == (section == "optional"):
                 ordered[name] = spec
-    # The browser's inputs are in no list of the server's (utils/nodeDefOrderingUtil.ts).
+    # The browser's own are in no list of the server's (workbench/utils/nodeDefOrderingUtil.ts).
     for spec in inputs:
         ordered.setdefault(spec.name, spec)
     return tuple(ordered.values())

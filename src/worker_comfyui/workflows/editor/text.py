@@ -163,7 +163,8 @@ def _draw(text: str, random: Random, node: Node, depth: int) -> str:
             index += 1
         elif char == "{":
             choices, index = _choices(text, index)
-            parts.append(_draw(random.choice(choices), random, node, depth + 1))
+            drawn = random.choice(choices)  # nosec B311  # a prompt, no secret
+            parts.append(_draw(drawn, random, node, depth + 1))
         else:
             parts.append(char)
     return _ESCAPED.sub(r"\1", "".join(parts))

@@ -57,7 +57,7 @@ class Scope:
     def inside(self, host: Node) -> Scope:
         """Return the scope of a host's subgraph."""
         if id(host) not in self._children:
-            assert host.definition is not None  # noqa: S101  # hosts have one
+            assert host.definition is not None  # noqa: S101  # nosec B101  # hosts have one
             self._children[id(host)] = Scope(host.definition, host, self)
         return self._children[id(host)]
 

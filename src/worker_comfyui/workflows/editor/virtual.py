@@ -15,7 +15,7 @@ class Role(Enum):
 
     REAL = "real"
     HOST = "host"
-    PASS = "pass"  # noqa: S105  # output k continues at input k
+    PASS = "pass"  # noqa: S105  # nosec B105  # output k continues at input k
     SET = "set"
     GET = "get"
     PRIMITIVE = "primitive"

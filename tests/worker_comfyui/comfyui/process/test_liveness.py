@@ -35,6 +35,14 @@ def test_one_that_works_is_only_busy_for_a_long_time() -> None:
     assert frozen_at(silent(disk=True)) == LIMIT_S * BUSY_FACTOR + 1
 
 
+def test_one_that_would_work_if_the_machine_had_time_for_it_is_busy_too() -> None:
+    looks = [
+        Look(float(at), answered=False, activity=Activity(at * 0.03, False, queued_s=at * 0.9))
+        for at in range(500)
+    ]
+    assert frozen_at(looks) == LIMIT_S * BUSY_FACTOR + 1
+
+
 def test_a_little_work_of_a_background_thread_is_no_life() -> None:
     assert frozen_at(silent(cores=0.01)) == LIMIT_S + 1
 

@@ -107,3 +107,15 @@ def test_names_with_spaces_and_brackets_do_not_confuse_it(tmp_path: Path) -> Non
             assert int(fields[3]) == process.pid
         finally:
             process.kill()
+
+
+def test_the_wait_for_a_processor_that_others_have_is_seen(tmp_path: Path) -> None:
+    work = "print('begun', flush=True)\nwhile True: pass"
+    pinned = f"import os; os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})\n{work}"
+    with session(pinned, tmp_path) as (first, _), session(pinned, tmp_path) as (second, _):
+
+        def queued() -> bool:
+            found = [vital_signs.activity(one) for one in (first, second)]
+            return any(one is not None and one.queued_s > 0.5 for one in found)
+
+        wait_until(queued)
