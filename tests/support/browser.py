@@ -69,6 +69,7 @@ class Watched:
         page.on("pageerror", lambda error: self.problems.append(f"uncaught: {error}"))
         page.on("request", self._note_request)
         page.set_default_timeout(30_000)
+        page.set_default_navigation_timeout(60_000)
 
     def _note_message(self, kind: str, text: str) -> None:
         if kind in {"error", "warning"}:

@@ -62,10 +62,8 @@ def test_a_workflow_is_dropped_run_watched_cancelled_and_fails(
     page.get_by_text("The same request in code").click()
     looks.at("3-form")
 
-    run(page, "a storm", steps=30)
+    run(page, "a storm", steps=60)
     expect(page.locator("#preview")).to_be_visible()
-    assert page.locator("#preview").evaluate(NATURAL_WIDTH) == 256
-    expect(page.locator("#job-node")).to_contain_text("PagePainter (node 2:11)")
     expect(state(page)).to_have_text("Done")
     expect(page.locator("#preview")).to_be_hidden()
     made = page.get_by_role("img", name="dusk_00001_.png")
@@ -73,11 +71,13 @@ def test_a_workflow_is_dropped_run_watched_cancelled_and_fails(
     looks.at("4-done")
     first = platform.status(str(page.locator("#job-id").text_content()))
     sent = notes.jobs[-1].request["input"]
-    assert sent["overrides"] == {"2:11.text": "a storm", "2:11.steps": 30, "1.image": "photo.png"}
+    assert sent["overrides"] == {"2:11.text": "a storm", "2:11.steps": 60, "1.image": "photo.png"}
     assert not ImageChops.difference(picture(first), Image.open(io.BytesIO(photo()))).getbbox()
 
     run(page, "a calm", steps=1000)
     expect(page.locator("#preview")).to_be_visible()
+    assert page.locator("#preview").evaluate(NATURAL_WIDTH) == 256
+    expect(page.locator("#job-node")).to_contain_text("PagePainter (node 2:11)")
     looks.at("5-running")
     page.get_by_role("button", name="Cancel", exact=True).click()
     expect(state(page)).to_have_text("Cancelled")
