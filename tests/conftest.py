@@ -1,7 +1,15 @@
 from __future__ import annotations
 
+import os
+
 from hypothesis import HealthCheck, settings
 
-# Health checks judge how fast a busy machine generates inputs, not this project's code.
-settings.register_profile("project", deadline=None, suppress_health_check=list(HealthCheck))
+settings.register_profile(
+    "project",
+    deadline=None,
+    # A change is to be judged by what it changes: who looks for new examples sets TEST_EXAMPLES.
+    derandomize="TEST_EXAMPLES" not in os.environ,
+    # They judge how fast a busy machine generates inputs, not this project's code.
+    suppress_health_check=list(HealthCheck),
+)
 settings.load_profile("project")

@@ -1,6 +1,6 @@
 """What a property test holds each of its examples to: time, memory, and an answer with a code.
 
-`TEST_EXAMPLES` multiplies the number of examples: 1 in CI, more where somebody has an hour.
+`TEST_EXAMPLES` multiplies the number of examples: without it they are the same in each run.
 """
 
 from __future__ import annotations

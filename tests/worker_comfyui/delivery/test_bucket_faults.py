@@ -267,7 +267,7 @@ def test_an_odd_address_of_a_caller_s_bucket_is_an_invalid_request(
         Bucket.from_s3_config(config, Settings(), NEVER.within(5, lambda: late))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(200, 599), st.binary(max_size=200), st.binary(max_size=60))
 def test_no_answer_of_a_bucket_is_an_internal_error(
     status: int, body: bytes, header: bytes

@@ -51,7 +51,7 @@ def test_a_malformed_job_gets_an_error_with_a_code_and_paths() -> None:
     handler = Runner(worker, 1).handler
     with asyncio.Runner() as runner:
 
-        @settings(max_examples=2000)
+        @settings(max_examples=500)
         @given(job=jobs)
         def check(job: dict[str, Any]) -> None:
             assume(is_malformed(job))

@@ -217,7 +217,7 @@ def test_no_answer_of_a_bucket_is_a_failure_of_the_worker(
     url = elsewhere.server.url
     keys = {"accessId": "an-access-id", "accessSecret": "an-access-secret"}
 
-    @settings(max_examples=examples(15))
+    @settings(max_examples=examples(5))
     @given(answers())
     def check(answer: bytes) -> None:
         elsewhere.answer = answer
@@ -272,7 +272,7 @@ def test_no_answer_of_a_model_s_host_is_a_failure_of_the_worker(
     monkeypatch.setattr(requests.Patience.__init__, "__defaults__", ((0.01,),))
     bounds = Bounds(TIMEOUT_S + SLACK_S, MORE_BYTES, CHILD_BYTES)
 
-    @settings(max_examples=examples(40))
+    @settings(max_examples=examples(8))
     @given(answers() | model_answers(), st.sampled_from(ADDRESSES))
     def check(answer: bytes, url: str) -> None:
         elsewhere.answer = answer

@@ -53,7 +53,7 @@ def outcome(source: str, group: Any, name: str) -> None:
         fetch([InputFile("x[0]", group, field, name, source)], Path(folder), SETTINGS, NEVER)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(SOURCE, st.sampled_from(["images", "files"]), st.sampled_from(["a.png", "a.mp4", "a"]))
 @example("http://127.0.0.1:9/\ud800", "files", "a")
 @example("http://\ud800.test/", "files", "a")
@@ -145,7 +145,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.dictionaries(NAMES, ANYTHING, max_size=5), ANYTHING)
 def test_no_request_is_an_error_of_the_worker(sent: dict[str, Any], s3_config: Any) -> None:
     raw = {"id": "1", "input": sent, "s3Config": s3_config}
