@@ -21,8 +21,11 @@ fi
 scratch=${TMPDIR:-/tmp}
 # Another user than root has no home in the image, and caches go there.
 [[ -w ${HOME:-/} ]] || export HOME=$scratch
-# Without the right to write beside ComfyUI's code (docker run --user, --read-only), its folders are elsewhere.
-if [[ -n ${COMFYUI_PATH:-} && -d $COMFYUI_PATH && ! -w $COMFYUI_PATH ]]; then
+if [[ -d ${COMFYUI_PATH:-} && -w $COMFYUI_PATH ]]; then
+  # Some nodes write to `output` in the current folder, which is ComfyUI's, without asking it where to.
+  export COMFYUI_ARGS="--output-directory $COMFYUI_PATH/output ${COMFYUI_ARGS:-}"
+elif [[ -d ${COMFYUI_PATH:-} ]]; then
+  # Without the right to write beside ComfyUI's code (docker run --user, --read-only), its folders are elsewhere.
   own=$scratch/comfyui
   mkdir -p "$own"/{input,output,user}
   cp -r "$COMFYUI_PATH/input/." "$own/input"

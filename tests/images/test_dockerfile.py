@@ -223,7 +223,7 @@ def test_without_rights_beside_comfyui_its_folders_are_elsewhere(
     (comfyui / "input" / "baked.png").write_text("")
     shown = 'echo "$COMFYUI_ARGS" "$HOME"'
     given = {"COMFYUI_PATH": str(comfyui), "COMFYUI_ARGS": "--cpu", "HOME": "/nowhere"}
-    assert start(shown, **given).startswith(f"--cpu {tmp_path}\n")
+    assert start(shown, **given).startswith(f"--output-directory {comfyui}/output --cpu {tmp_path}")
     comfyui.chmod(0o555)
     try:
         if os.access(comfyui, os.W_OK):
