@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -157,7 +158,11 @@ def test_a_killed_worker_sends_no_pings_any_more(method: str, tmp_path: Path) ->
         f"import multiprocessing\nmultiprocessing.set_start_method({method!r})\n"
     )
     base = tmp_path / "base"
-    with running_endpoint(base, PYTHONPATH=str(tmp_path)) as (platform, handler):
+    with (
+        # Python's sockets for new processes lie there, and nobody removes those of the killed.
+        tempfile.TemporaryDirectory() as left,
+        running_endpoint(base, PYTHONPATH=str(tmp_path), TMPDIR=left) as (platform, handler),
+    ):
         pings = recorded_pings(platform)
         handler.wait_until(lambda: pings)
         members = group_members(handler.process.pid)
@@ -176,7 +181,11 @@ def test_a_worker_that_is_killed_while_its_sender_of_pings_starts_sends_none(
         "import multiprocessing\nmultiprocessing.set_start_method('spawn')\n"
     )
     base = tmp_path / "base"
-    with running_endpoint(base, PYTHONPATH=str(tmp_path)) as (platform, handler):
+    with (
+        # Python's sockets for new processes lie there, and nobody removes those of the killed.
+        tempfile.TemporaryDirectory() as left,
+        running_endpoint(base, PYTHONPATH=str(tmp_path), TMPDIR=left) as (platform, handler),
+    ):
         pings = recorded_pings(platform)
         members = group_members(handler.process.pid)
         handler.signal(signal.SIGKILL)
