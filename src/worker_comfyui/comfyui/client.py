@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -160,7 +161,8 @@ class ComfyClient:
         """
         queue = self._json("GET", "/queue")
         try:
-            items = [item for state in _QUEUES for item in sorted(queue[state], key=_number)]
+            # By number: it is given as it lies in ComfyUI's heap.
+            items = [item for state in _QUEUES for item in sorted(queue[state], key=itemgetter(0))]
             return [_name_and_told(item) for item in items]
         except (LookupError, TypeError) as error:
             raise BadAnswer("ComfyUI answered GET /queue with no queue") from error
@@ -293,20 +295,14 @@ def _chunks(response: BaseHTTPResponse, what: str) -> Iterator[bytes]:
 
 def _innermost(error: BaseException) -> str:
     """Say what happened to the connection, without the five layers around it."""
-    while error.__context__ is not None:
-        error = error.__context__
-    return getattr(error, "strerror", None) or str(error)
+    inner = connections.innermost(error)
+    return getattr(inner, "strerror", None) or str(inner)
 
 
 def _name_and_told(item: Any) -> tuple[Any, Any]:
     """Return the id of a prompt, and that of the websocket that hears of it, if any."""
     extra_data = item[3] if len(item) > 3 else None
     return item[1], extra_data.get("client_id") if isinstance(extra_data, dict) else None
-
-
-def _number(item: Any) -> Any:
-    """Return what ComfyUI's queue is ordered by; `/queue` gives it as it lies in its heap."""
-    return item[0]
 
 
 def _refusal(content: bytes | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from worker_comfyui.comfyui.entry import mapping
 from worker_comfyui.errors import (
     Detail,
     DiskFull,
@@ -44,8 +45,7 @@ _NO_GRAPH = (
 
 def failure(entry: dict[str, Any]) -> JobError | None:
     """Return the error with which the prompt ended; None: it succeeded."""
-    status = entry.get("status")
-    status = status if isinstance(status, dict) else {}
+    status = mapping(entry.get("status"))
     for kind, data in reversed(list(_messages(status))):
         if kind == "execution_success":
             return None
@@ -60,10 +60,9 @@ def failure(entry: dict[str, Any]) -> JobError | None:
 
 def cached_nodes(entry: dict[str, Any]) -> set[str]:
     """Return the nodes whose results came from an earlier prompt."""
-    status = entry.get("status")
     return {
         str(node)
-        for kind, data in _messages(status if isinstance(status, dict) else {})
+        for kind, data in _messages(mapping(entry.get("status")))
         if kind == "execution_cached" and isinstance(data.get("nodes"), list)
         for node in data["nodes"]
     }
@@ -87,8 +86,7 @@ def _has_graph(entry: dict[str, Any]) -> bool:
     """Tell whether nodes could read the editor's file."""
     prompt = entry.get("prompt")  # number, id, nodes, extra data, ...
     extra = prompt[3] if isinstance(prompt, list) and len(prompt) > 3 else {}
-    pnginfo = extra.get("extra_pnginfo") if isinstance(extra, dict) else {}
-    return isinstance(pnginfo, dict) and "workflow" in pnginfo
+    return "workflow" in mapping(mapping(extra).get("extra_pnginfo"))
 
 
 def _failed(data: dict[str, Any], has_graph: bool) -> JobError:

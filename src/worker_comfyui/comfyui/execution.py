@@ -13,6 +13,7 @@ from typing import Any
 from worker_comfyui import logs
 from worker_comfyui.comfyui import events
 from worker_comfyui.comfyui.client import BadAnswer, PromptRefused
+from worker_comfyui.comfyui.entry import both
 from worker_comfyui.comfyui.follow import ENDED_POLL_S, Follower
 from worker_comfyui.comfyui.link import Link
 from worker_comfyui.comfyui.process.supervisor import Supervisor
@@ -169,29 +170,6 @@ class Execution:
                 self._supervisor.restart(incarnation, "ComfyUI did not obey an interrupt")
                 return
             time.sleep(ENDED_POLL_S)
-
-
-def both(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """Join the history entries of two prompts: how they ended, and what both reported."""
-    outputs: dict[str, Any] = {}
-    for entry in (first, second):
-        for node_id, output in _object(entry.get("outputs")).items():
-            known = outputs.setdefault(node_id, {})
-            for key, value in _object(output).items():
-                known[key] = _joined(known.get(key), value)
-    meta = {**_object(first.get("meta")), **_object(second.get("meta"))}
-    has_failed = _object(first.get("status")).get("status_str") == "error"
-    return {**(first if has_failed else second), "outputs": outputs, "meta": meta}
-
-
-def _joined(known: Any, value: Any) -> Any:
-    if isinstance(known, list) and isinstance(value, list):
-        return known + [item for item in value if item not in known]
-    return value
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _name_node(lost: ComfyCrashed, node_id: str | None, workflow: Workflow) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
+from worker_comfyui.comfyui.entry import mapping
 from worker_comfyui.errors import Detail
 from worker_comfyui.media.media_types import Kind, by_name, kind_of
 from worker_comfyui.media.output_file import OutputFile
@@ -174,23 +175,23 @@ def collect(entry: Mapping[str, Any], node_ids: Sequence[str]) -> Outputs:
 
 def reporting_nodes(entry: Mapping[str, Any]) -> frozenset[str]:
     """Return the nodes that a history entry has anything of."""
-    return frozenset(map(str, _mapping(entry.get("outputs"))))
+    return frozenset(map(str, mapping(entry.get("outputs"))))
 
 
 def _by_node(
     entry: Mapping[str, Any], node_ids: Sequence[str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    outputs = _mapping(entry.get("outputs"))
-    meta = _mapping(entry.get("meta"))
+    outputs = mapping(entry.get("outputs"))
+    meta = mapping(entry.get("meta"))
     order = {node_id: index for index, node_id in enumerate(node_ids)}
     found = []
     for own_id, output in outputs.items():
         node_id = str(own_id)
         if node_id not in order:
-            displayed = _mapping(meta.get(own_id)).get("display_node")
+            displayed = mapping(meta.get(own_id)).get("display_node")
             if isinstance(displayed, str) and displayed in order:
                 node_id = displayed
-        found.append((node_id, _mapping(output)))
+        found.append((node_id, mapping(output)))
     found.sort(key=lambda pair: order.get(pair[0], len(order)))
     yield from found
 
@@ -232,10 +233,6 @@ def _parts(subfolder: object, filename: object) -> list[str]:
     if parts[-1] in {"", "."}:
         raise ValueError(f"{_shown(whole)} names no file")
     return [part for part in parts if part not in {"", "."}]
-
-
-def _mapping(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def _valid_text(text: str) -> str:

@@ -68,8 +68,7 @@ def within(limit_bytes: int | None, answer: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ResultTooLarge: it does not.
     """
-    has = strict.size(strict.clean(answer))
-    if limit_bytes is not None and has > limit_bytes:
+    if limit_bytes is not None and (has := strict.size(strict.clean(answer))) > limit_bytes:
         raise ResultTooLarge(
             f"the answer has {has / MEGA:.1f} MB as JSON, and at most {limit_bytes / MEGA:.1f} MB "
             "can be returned: ask about less at once"

@@ -211,8 +211,13 @@ FAILURES = (HTTPError, TooMuch, http.client.HTTPException, OSError, ValueError)
 """What a request on these connections raises, `ValueError` for what cannot be sent at all."""
 
 
-def _innermost(error: BaseException) -> str:
-    """Name what happened below the layers of urllib3."""
+def innermost(error: BaseException) -> BaseException:
+    """Return what happened below the layers of urllib3."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
-    return getattr(error, "strerror", None) or type(error).__name__
+    return error
+
+
+def _innermost(error: BaseException) -> str:
+    inner = innermost(error)
+    return getattr(inner, "strerror", None) or type(inner).__name__

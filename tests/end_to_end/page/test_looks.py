@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from playwright.sync_api import FileChooser, Locator, Page, expect
 
 from tests.end_to_end.page.hands import API_FILE, prompt, state
 from tests.support.platform import ROOT, RunningPlatform
-from tests.support.waiting import WAIT_S
+from tests.support.waiting import wait_until
 
 PAGE = ROOT / "src" / "local_runpod" / "page"
 
@@ -39,10 +38,13 @@ def test_everything_can_be_done_with_the_keyboard(page: Page, tmp_path: Path) ->
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     expect(page.locator("#workflow-file")).to_be_focused()
+
+    def has_come() -> bool:
+        page.wait_for_timeout(20)  # Playwright hears the browser only while it is asked to wait
+        return bool(choosers)
+
     page.keyboard.press("Space")
-    give_up_at = time.monotonic() + WAIT_S
-    while not choosers and time.monotonic() < give_up_at:
-        page.wait_for_timeout(20)  # lets the browser's word come in
+    wait_until(has_come)
     choosers[0].set_files(tmp_path / "sea.json")
     expect(page.locator("#workflow-state")).to_be_empty()
 

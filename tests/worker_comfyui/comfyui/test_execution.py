@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from worker_comfyui.comfyui.execution import both
+from worker_comfyui.comfyui.entry import both
 
 FAILED = {"status_str": "error"}
 ENDED = {"status_str": "success"}

@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.anything import places
 from tests.worker_comfyui.workflows.pairs import circumstances, names, object_info, pair
 from worker_comfyui.errors import Detail, InvalidRequest
 from worker_comfyui.workflows.api_format import checked
@@ -33,19 +34,6 @@ ANYTHING = st.recursive(
 )
 Draw = st.DataObject
 Json = dict[str, Any]
-
-
-def places(value: Any) -> list[tuple[Any, Any]]:
-    """Every list or object of a file with each of its keys."""
-    found: list[tuple[Any, Any]] = []
-    waiting = [value]
-    while waiting:
-        holder = waiting.pop()
-        for key in list(holder) if isinstance(holder, dict) else range(len(holder)):
-            found.append((holder, key))
-            if isinstance(holder[key], dict | list):
-                waiting.append(holder[key])
-    return found
 
 
 def graphs(file: Json) -> list[Json]:
@@ -126,7 +114,10 @@ def deepen(file: Json, data: Draw) -> None:
         definitions.append({"id": f"deep{level}", "name": "d", "inputs": [], "outputs": []} | inner)
         inner = {"nodes": [{"id": 1, "type": f"deep{level}"}], "links": []}
     if loop:
-        definitions[-levels].setdefault("nodes", []).append({"id": 99, "type": f"deep{levels - 1}"})
+        first = definitions[-levels]
+        there = first.get("nodes")  # an earlier mutation may have put anything there
+        again = {"id": 99, "type": f"deep{levels - 1}"}
+        first["nodes"] = [*(there if isinstance(there, list) else []), again]
     file.update(inner)
 
 
