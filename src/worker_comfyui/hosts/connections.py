@@ -212,10 +212,18 @@ FAILURES = (HTTPError, TooMuch, http.client.HTTPException, OSError, ValueError)
 
 
 def innermost(error: BaseException) -> BaseException:
-    """Return what happened below the layers of urllib3."""
-    while (inner := error.__cause__ or error.__context__) is not None:
+    """Return what happened below the layers of urllib3.
+
+    It names what it wraps as the cause or as an argument. `__context__` is no way there: it also
+    is what was being handled when the request began, and leads round where that was raised again.
+    """
+    while (inner := error.__cause__ or _wrapped(error)) is not None:
         error = inner
     return error
+
+
+def _wrapped(error: BaseException) -> BaseException | None:
+    return next((one for one in error.args if isinstance(one, BaseException)), None)
 
 
 def _innermost(error: BaseException) -> str:

@@ -24,15 +24,16 @@ def comfyui_for_the_page(folder: Path) -> Mapping[str, str]:
     return worker_environment(base)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def platform() -> Iterator[RunningPlatform]:
-    """A platform with one worker, shared by all tests of the page."""
+    """A platform with one worker, shared by the module's tests."""
     with running_platform(HANDLER, folder=ROOT, worker_env=comfyui_for_the_page) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """A browser that ends with the module: while it runs, this thread has an event loop."""
     with running_browser() as running:
         yield running
 

@@ -287,10 +287,43 @@ def test_a_plain_socket_reaches_checked_addresses_only() -> None:
             assert sock.gettimeout() == 5
 
 
-def test_a_host_that_refuses_says_so() -> None:
+@pytest.fixture
+def refusing_url() -> Iterator[str]:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{unused.getsockname()[1]}/"
-        with pytest.raises(connections.FAILURES) as caught:
-            get(url, soon(5))
+        yield f"http://127.0.0.1:{unused.getsockname()[1]}/"
+
+
+def test_a_host_that_refuses_says_so(refusing_url: str) -> None:
+    with pytest.raises(connections.FAILURES) as caught:
+        get(refusing_url, soon(5))
     assert connections.reason(caught.value) == "could not be reached: Connection refused"
+
+
+def raised_while_handling(error: Exception, then: Callable[[], object]) -> None:
+    try:
+        raise error
+    except type(error):
+        then()
+
+
+def test_what_was_being_handled_when_the_request_began_is_not_its_reason(refusing_url: str) -> None:
+    full = OSError(28, "No space left on device")
+    with pytest.raises(connections.FAILURES) as caught:
+        raised_while_handling(full, lambda: get(refusing_url, soon(5)))
+    assert connections.reason(caught.value) == "could not be reached: Connection refused"
+
+
+@pytest.mark.timeout(20)
+def test_a_failure_that_was_raised_again_while_it_was_handled_has_a_reason(
+    refusing_url: str,
+) -> None:
+    def raise_again() -> None:
+        raise connections.innermost(failure.value)
+
+    with pytest.raises(connections.FAILURES) as failure:
+        get(refusing_url, soon(5))
+    with pytest.raises(OSError, match="refused") as again:
+        raised_while_handling(failure.value, raise_again)
+    assert again.value.__context__ is failure.value
+    assert connections.reason(failure.value) == "could not be reached: Connection refused"
