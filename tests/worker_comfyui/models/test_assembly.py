@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import time
@@ -12,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.waiting import wait_until
 from worker_comfyui.models.transfer import assembly
-from worker_comfyui.models.transfer.assembly import KEPT, Assembly
+from worker_comfyui.models.transfer.assembly import KEPT, SETTLED, Assembly
 from worker_comfyui.models.transfer.partial import Partial
 
 PIECE = 1000
@@ -22,14 +24,20 @@ CONTENT = os.urandom(COUNT * PIECE)
 
 
 class CountingPartial(Partial):
-    """Counts the pieces that are read from the disk again."""
+    """Counts the pieces that are read from the disk again, and how often it is to take them."""
 
     reads = 0
+    synced = 0
 
     def read(self, index: int, buffer: bytearray) -> memoryview | None:
         """Read a piece, and count it."""
         self.reads += 1
         return super().read(index, buffer)
+
+    def sync(self) -> None:
+        """Let the disk take it, and count."""
+        super().sync()
+        self.synced += 1
 
 
 @pytest.fixture
@@ -102,6 +110,38 @@ def test_an_end_wakes_who_waits_for_the_hash(
             waiting.result(0.1)
         work.fail(OSError("the disk is full"))
         waiting.result(30)
+
+
+def test_the_disk_takes_what_came_while_more_comes(partial: CountingPartial) -> None:
+    work = Assembly(partial, 1)
+    with ThreadPoolExecutor(2) as pool:
+        digest = pool.submit(work.hash, lambda _: None)
+        settled = pool.submit(work.settle)
+        buffer = bytearray(PIECE)
+        for index in range(COUNT):
+            buffer = put(work, index, buffer)
+            written = index + 1
+            wait_until(lambda: partial.synced == written // SETTLED)  # noqa: B023 # within the turn
+        settled.result(30)
+        assert digest.result(30) == hashlib.sha256(CONTENT).hexdigest()
+
+
+def test_a_disk_that_fails_to_take_it_ends_the_work(
+    partial: CountingPartial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(partial, "sync", full)
+    work = Assembly(partial, 1)
+    with ThreadPoolExecutor(2) as pool:
+        digest = pool.submit(work.hash, lambda _: None)
+        pool.submit(work.settle)
+        buffer = bytearray(PIECE)
+        for index in range(SETTLED):
+            buffer = put(work, index, buffer)
+        with pytest.raises(OSError, match="quota"):
+            digest.result(30)
 
 
 def never_again(*_: Any) -> None:

@@ -13,6 +13,8 @@ KEPT = 4
 """Pieces that wait in memory for the hash; others it reads from the disk again."""
 NEAR = 32
 """So many pieces behind, the hash is waited for: it then needs to read nothing again."""
+SETTLED = 16
+"""Pieces that are written before the disk is to take them."""
 
 
 class Spoiled(Exception):
@@ -33,6 +35,7 @@ class Assembly:
         self._failure: BaseException | None = None
         self._changed = threading.Condition()
         self._pending = set(self._todo)
+        self._unsettled = 0
 
     def claim(self) -> int | None:
         """Take the next piece; None when all are there, or it is all over."""
@@ -63,6 +66,7 @@ class Assembly:
         self._partial.write(index, memoryview(buffer)[: self._partial.length(index)])
         with self._changed:
             self._pending.discard(index)
+            self._unsettled += 1
             self._kept[index] = buffer
             self._changed.notify_all()
             while len(self._kept) > KEPT and self._is_behind(index):
@@ -77,6 +81,26 @@ class Assembly:
         """Tell whether the hash is at work, and will be at this piece soon."""
         is_at_work = self._at not in self._pending and not self._failure
         return is_at_work and index - self._at <= NEAR
+
+    def settle(self) -> None:
+        """Have the disk take what was written while more comes, until all is there.
+
+        Left to the system, most of a large file would be in memory alone when its last byte has
+        come, and the wait for the disk would begin then.
+        """
+        try:
+            while self._is_worth_a_sync():
+                self._partial.sync()
+        except OSError as error:
+            self.fail(error)
+
+    def _is_worth_a_sync(self) -> bool:
+        """Wait until many pieces were written since the last time; False: nothing more will be."""
+        with self._changed:
+            while self._unsettled < SETTLED and self._pending and not self._failure:
+                self._changed.wait()
+            self._unsettled = 0
+            return bool(self._pending) and not self._failure
 
     def fail(self, error: BaseException) -> None:
         """End the work; the first reason counts."""

@@ -90,7 +90,7 @@ class Partial:
         self._checksums.pop(index, None)
 
     def sync(self) -> None:
-        """Let the bytes reach the disk, before the file gets its name."""
+        """Let the bytes that were written reach the disk."""
         os.fsync(self._data)
 
     def _note(self, index: int, checksum: int) -> None:

@@ -46,6 +46,7 @@ class Ranges:
             threading.Thread(target=self._run, args=(inner,), name="model-piece", daemon=True)
             for _ in range(self._count)
         ]
+        threads.append(threading.Thread(target=self._work.settle, name="model-settle", daemon=True))
         for thread in threads:
             thread.start()
         try:
