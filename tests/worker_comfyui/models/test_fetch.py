@@ -25,6 +25,7 @@ from cryptography.x509.oid import NameOID
 from tests.support.hub import Hub, safetensors
 from tests.support.transfers import PIECE, at_civitai, caller, get, means, wanted
 from tests.support.waiting import wait_until
+from worker_comfyui.models.transfer import lines
 from worker_comfyui.models.transfer.errors import (
     Damaged,
     NoRoom,
@@ -146,6 +147,18 @@ def test_a_connection_that_stands_still_is_made_anew(hub: Hub, tmp_path: Path) -
     hub.stalls[KEY] = 2
     fetched = fetch(wanted(hub, URL), tmp_path, means(hub, stall_s=0.3), caller())
     assert fetched.path.read_bytes() == CONTENT
+
+
+def test_a_slow_line_is_not_taken_for_one_that_stands_still(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "SLOW_SLICE_BYTES", 4_000)
+    monkeypatch.setattr(lines, "SLOW_S", 0.02)
+    content = safetensors(60_000)
+    hub.add(KEY, content)
+    hub.bytes_per_s = 40_000
+    fetch(wanted(hub, URL), tmp_path, means(hub, stall_s=1.0, piece_bytes=len(content)), caller())
+    assert hub.sent(KEY) == len(content)
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 429])

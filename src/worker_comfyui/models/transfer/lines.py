@@ -21,8 +21,11 @@ T = TypeVar("T")
 CONNECT_TIMEOUT_S = 10.0
 STALL_S = 30.0
 """A connection that gave less than one slice in this time is made anew: some freeze for ever."""
-SLICE_BYTES = 1 << 17
-"""Small enough that many connections over a slow line are not taken for frozen."""
+SLICE_BYTES = 1 << 19
+"""What is read at once. Half as much has twice the threads wait for each other."""
+SLOW_SLICE_BYTES = 1 << 16
+"""The same over a slow line: many connections that share it are not to be taken for frozen."""
+SLOW_S = 1.0
 USER_AGENT = "worker-comfyui"
 _LOOK_S = 0.05
 _SAFETY_S = 300.0
@@ -134,6 +137,7 @@ class Line:
         self._response: http.client.HTTPResponse | None = None
         self._origin = ("", "")
         self._waits_since: float | None = None
+        self._slice = SLOW_SLICE_BYTES
         watch.add(self)
 
     def __enter__(self) -> Self:
@@ -163,7 +167,7 @@ class Line:
         return self._send(parts, headers)
 
     def read(self, view: memoryview) -> int:
-        """Read the next bytes of the answer into `view`; 0 at its end.
+        """Read the next bytes of the answer into `view`, at most one slice; 0 at its end.
 
         Raises:
             OSError, http.client.HTTPException: it broke off.
@@ -171,12 +175,14 @@ class Line:
         """
         if self._response is None:
             raise OSError("closed")
-        self._waits_since = time.monotonic()
+        self._waits_since = started = time.monotonic()
         try:
-            count = self._response.readinto(view)
+            count = self._response.readinto(view[: self._slice])
         finally:
             self._waits_since = None
             self._watch.check()
+        is_slow = time.monotonic() - started > SLOW_S
+        self._slice = SLOW_SLICE_BYTES if is_slow else SLICE_BYTES
         return count
 
     def check(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from worker_comfyui.models.transfer.assembly import Assembly
 from worker_comfyui.models.transfer.errors import Refused, TransferError, Transient
-from worker_comfyui.models.transfer.lines import SLICE_BYTES, Line, Watch
+from worker_comfyui.models.transfer.lines import Line, Watch
 from worker_comfyui.models.transfer.partial import Partial
 from worker_comfyui.models.transfer.progress import Meter
 from worker_comfyui.models.transfer.remote import Remote
@@ -81,9 +81,8 @@ class Ranges:
     def _piece(self, reader: _Reader, patience: Patience, start: int, view: memoryview) -> None:
         got = 0
         while got < len(view):
-            part = view[got : got + SLICE_BYTES]
             try:
-                count = reader.read(start + got, part, start + len(view))
+                count = reader.read(start + got, view[got:], start + len(view))
             except Transient as error:
                 reader.drop()
                 patience.failed(error)
