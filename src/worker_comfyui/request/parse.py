@@ -9,7 +9,7 @@ from typing import Any
 
 from worker_comfyui.config import Secret
 from worker_comfyui.errors import InvalidRequest, InvalidWorkflow
-from worker_comfyui.job import Job, Workflow, understand_links
+from worker_comfyui.job import Job, Workflow, understand_inputs
 from worker_comfyui.request.delivery_options import output_options, s3_config
 from worker_comfyui.request.files import input_files
 from worker_comfyui.request.problems import Problems, kind_of
@@ -170,7 +170,7 @@ def _workflow(sent: Any, problems: Problems) -> Workflow:
     else:
         check_shape(sent, "workflow", problems.add)
         if not problems.details:
-            understand_links(sent)
+            understand_inputs(sent)
         return sent
     return {}
 
