@@ -6,6 +6,7 @@ from collections.abc import Collection
 from random import Random
 from typing import Any
 
+from worker_comfyui.comfyui.file_problems import group_of, not_sent
 from worker_comfyui.errors import Detail
 from worker_comfyui.job import Workflow, is_link, wrapped
 from worker_comfyui.wording import cut, likely, listed
@@ -90,6 +91,11 @@ class Takes:
             return value
         if isinstance(value, str) and value in self._known:
             return value
+        if isinstance(value, str) and (
+            group := group_of([list(spec.choices), dict(spec.options)], value)
+        ):
+            said = not_sent(value, group, self._known)
+            raise WrongValueError({**said, "received": cut(value)})
         choices = [str(choice) for choice in spec.choices]
         message = f"is {cut(value)!r}, which is not among the choices"
         facts = with_candidates(message, str(value), choices, "there are")
