@@ -156,7 +156,7 @@ def test_a_value_that_the_input_takes_is_set(key: str, value: Any, result: Any) 
 
 
 def test_a_file_that_comes_with_the_request_is_a_choice() -> None:
-    assert "not among the choices" in refused("4.image", "new.png")["message"]
+    assert "there is no input file" in refused("4.image", "new.png")["message"]
     assert one("4.image", "new.png", known={"new.png"}) == "new.png"
 
 
