@@ -238,7 +238,8 @@ class Supervisor:
         try:
             run = self._starter.start(self._number, self._note_error)
         except OSError as error:
-            reason = f"ComfyUI could not be started: {error} (see COMFYUI_PATH, COMFYUI_PYTHON)"
+            what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+            reason = f"ComfyUI could not be started: {what} (see COMFYUI_PATH, COMFYUI_PYTHON)"
             return Ended(reason), []
         try:
             ended = self._watched(run)
