@@ -507,6 +507,38 @@ def test_comfyui_s_own_name_for_the_workflow_is_taken() -> None:
     assert job.source == {"prompt": WORKFLOW, "extra_data": {}}
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"input": {"workflow": WORKFLOW, "timeout_s": 5}},
+        {"input": {"workflow": WORKFLOW}, "timeout_s": 5},
+        {**WORKFLOW, "timeout_s": 5},
+    ],
+)
+def test_a_workflow_in_an_input_of_the_input_or_bare_in_it_is_what_is_meant(sent: Any) -> None:
+    job = parse({"id": "1", "input": copy.deepcopy(sent)})
+    assert (job.workflow, job.source, job.timeout_s) == (WORKFLOW, None, 5)
+
+
+def test_the_editor_s_file_as_the_input_is_the_workflow() -> None:
+    graph: dict[str, Any] = {"nodes": [], "links": [], "models": []}
+    assert parse({"id": "1", "input": graph}).source == graph
+
+
+def test_a_quoted_prompt_is_a_workflow_and_a_prompt_in_words_is_named() -> None:
+    text = json.dumps(WORKFLOW)
+    job = parse({"id": "1", "input": {"prompt": text}})
+    assert job.source == {"prompt": text, "extra_data": {}}
+    with pytest.raises(InvalidWorkflow, match="is missing; sent were 'prompt', 'seed'"):
+        parse({"id": "1", "input": {"prompt": "a cat", "seed": 5}})
+
+
+def test_bare_nodes_do_not_lose_one_without_a_class() -> None:
+    with pytest.raises(InvalidWorkflow, match="every node of an API export has") as caught:
+        parse({"id": "1", "input": {"1": NODE, "2": {"inputs": {}}}})
+    assert caught.value.details[0]["path"] == "workflow.2.class_type"
+
+
 def test_a_node_may_be_called_like_something_else() -> None:
     workflow = {"output": NODE, "input": NODE}
     assert parse({"id": "1", "input": {"workflow": workflow}}).workflow == workflow
