@@ -60,6 +60,15 @@ class NodeClasses:
         return found
 
 
+def replaceable(workflow: Workflow) -> Workflow:
+    """Give every node a `_meta`, so that ComfyUI can run a class under the name that it has now.
+
+    It fails for a node without one, which few but its editor write.
+    Source: ComfyUI 0.33 app/node_replace_manager.py (copy_node_struct).
+    """
+    return {node_id: {"_meta": {}, **node} for node_id, node in workflow.items()}
+
+
 def inputs_of(node_class: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the name and the configuration of each input, as `[type or choices, {...}?]`."""
     groups = node_class.get("input")
