@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator
+from pathlib import PurePosixPath
 from typing import Any
 
 from worker_comfyui.comfyui.node_classes import choices_of, inputs_of, takes_file, upload_group
@@ -15,6 +16,9 @@ from worker_comfyui.wording import cut, likely, listed
 _URL = re.compile(r"https?://|data:", re.IGNORECASE)
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:[/\\]")
 _FOLDER = re.compile(r"\s*\[(input|output|temp)\]\s*$")
+_MODELS = frozenset(
+    (".safetensors", ".sft", ".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl", ".gguf", ".onnx")
+)
 # Choices with such names are models, presets and wildcards.
 _NO_INPUT_FILES = frozenset(("application/json", "text/plain", "application/octet-stream"))
 
@@ -100,8 +104,18 @@ def _outside(
         config = configs.get(name)
         is_choice = text in (choices_of(config) or ())
         if takes_file(config) and text not in sent and not is_choice:
-            group = upload_group(config) or _group_of_kind(by_name(_without_folder(text)))
-            yield {"input": cut(name), "received": cut(text), **not_sent(text, group, sent)}
+            yield {"input": cut(name), "received": cut(text), **_led_out(text, config, sent)}
+
+
+def _led_out(text: str, config: Any, sent: Collection[str]) -> Detail:
+    name = _without_folder(text)
+    group = upload_group(config)
+    if group is None and PurePosixPath(name).suffix.lower() in _MODELS:
+        message = f"names {cut(text)!r}, but {_why_out(text)}: name the model as it is called here"
+        if (plain := _plain(name)) in (choices_of(config) or ()):
+            return {"did_you_mean": plain, "message": f"{message}; did you mean {plain!r}?"}
+        return {"message": f'{message}, such as "{plain}"'}
+    return not_sent(text, group or _group_of_kind(by_name(name)), sent)
 
 
 def _group_of_kind(media_type: str | None) -> str:

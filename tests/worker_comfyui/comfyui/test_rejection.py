@@ -606,6 +606,22 @@ def test_a_file_input_reaches_nothing_outside_the_job(
     assert detail["received"] == value
 
 
+@pytest.mark.parametrize("place", ["C:\\loras\\{}", "/workspace/loras/{}", "../{}"])
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("a.safetensors", "; did you mean 'a.safetensors'?"),
+        ("b.gguf", ', such as "b.gguf"'),
+    ],
+)
+def test_the_path_of_a_model_is_no_file_to_send(place: str, name: str, end: str) -> None:
+    loader = {"input": {"required": {"lora_name": [["a.safetensors"], {}]}}}
+    inputs = {"lora_name": place.format(name)}
+    workflow = {"3": {"class_type": "LoraLoader", "inputs": inputs}}
+    (detail,) = outside(workflow, {"LoraLoader": loader}.get, [])
+    assert detail["message"].endswith(f": name the model as it is called here{end}")
+
+
 @pytest.mark.parametrize("names", [["a.png", "../b.png"], ["b.png [output]"]])
 def test_no_name_of_a_list_reaches_outside_the_job(names: list[str]) -> None:
     inputs = {"image": {"__value__": names}}
