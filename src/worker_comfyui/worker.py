@@ -12,12 +12,10 @@ from worker_comfyui.comfyui.process.supervisor import Supervisor
 from worker_comfyui.comfyui.tracking import Update
 from worker_comfyui.config import MEGA, Settings
 from worker_comfyui.errors import (
-    MAX_STRING,
     ConfigurationError,
     InternalError,
     InvalidRequest,
     JobError,
-    sentence,
 )
 from worker_comfyui.redaction import Redactor
 from worker_comfyui.request import parse as request
@@ -25,7 +23,6 @@ from worker_comfyui.request.job_secrets import secrets_of
 from worker_comfyui.run.context import JobContext, Shared
 from worker_comfyui.run.job_run import run_job
 from worker_comfyui.stop import JobCancelled, Stop
-from worker_comfyui.wording import shortened
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +30,6 @@ RUNSYNC_LIMIT_MB = 20.0
 RUN_LIMIT_MB = 10.0
 WITHOUT_SECRETS = frozenset(("images", "videos", "audio", "files", "timings"))
 """Parts of a result in which no text of the caller or of a node stands, but megabytes of base64."""
-MAX_LOGGED_DETAILS = 20
 ENVELOPE_BYTES = 2000
 """What the SDK and this module write around the result, with room to spare."""
 
@@ -105,7 +101,7 @@ class Worker:
                 raise
             except JobError as error:
                 result = self._redactor.value(error.as_result())
-                extra = {"event": "job_failed", "error_code": error.code, **_details(error)}
+                extra = {"event": "job_failed", "error_code": error.code, **error.for_log()}
                 # It says all; a record of the error itself would keep its frames alive.
                 log.error(str(error), extra=extra)  # noqa: TRY400
             except RecursionError:  # what nests without end is what was sent
@@ -169,11 +165,3 @@ class Worker:
             # A job of /runsync has an id like `sync-<uuid>-u1`, one of /run `<uuid>-u1`.
             limit_mb = RUNSYNC_LIMIT_MB if job_id.startswith("sync-") else RUN_LIMIT_MB
         return int(limit_mb * MEGA) - ENVELOPE_BYTES
-
-
-def _details(error: JobError) -> dict[str, list[str]]:
-    """Name the problems of an error for the log, where its own sentence has only the first."""
-    if len(error.details) < 2:
-        return {}
-    first = error.details[:MAX_LOGGED_DETAILS]
-    return {"details": [shortened(sentence(detail), MAX_STRING) for detail in first]}

@@ -11,14 +11,13 @@ from worker_comfyui.comfyui.node_classes import choices_of, inputs_of, takes_fil
 from worker_comfyui.errors import Detail
 from worker_comfyui.job import Workflow, is_link, texts_in
 from worker_comfyui.media.media_types import by_name, kind_of
+from worker_comfyui.volume.layout import WEIGHTS
 from worker_comfyui.wording import cut, likely, listed
 
 _URL = re.compile(r"https?://|data:", re.IGNORECASE)
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:[/\\]")
 _FOLDER = re.compile(r"\s*\[(input|output|temp)\]\s*$")
-_MODELS = frozenset(
-    (".safetensors", ".sft", ".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl", ".gguf", ".onnx")
-)
+_MODELS = WEIGHTS | {".gguf", ".onnx"}
 # Choices with such names are models, presets and wildcards.
 _NO_INPUT_FILES = frozenset(("application/json", "text/plain", "application/octet-stream"))
 
