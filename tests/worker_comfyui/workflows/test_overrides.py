@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from random import Random
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from tests.worker_comfyui.workflows.pairs import object_info
 from worker_comfyui.errors import Detail, InvalidRequest
 from worker_comfyui.workflows.overrides import MAX_OVERRIDES, Overridden, apply
+from worker_comfyui.workflows.values import Takes
 
 Json = dict[str, Any]
 
@@ -35,8 +37,9 @@ WORKFLOW: Json = {
 }
 
 
-def set_(overrides: Any, **more: Any) -> Overridden:
-    return apply(WORKFLOW, overrides, object_info(), random=Random(1), **more)  # noqa: S311
+def set_(overrides: Any, known: Collection[str] = ()) -> Overridden:
+    takes = Takes(WORKFLOW, known, Random(1))  # noqa: S311
+    return apply(WORKFLOW, overrides, object_info(), takes)
 
 
 def one(key: str, value: Any, **more: Any) -> Any:
@@ -56,7 +59,8 @@ def test_a_combo_of_several_choices_takes_a_list() -> None:
     which = ["COMBO", {"options": ["a", "b"], "multiselect": True, "multi_select": {}}]
     info = {"Several": {"input": {"required": {"which": which}}}}
     workflow = {"1": node("Several", which={"__value__": []})}
-    changed = apply(workflow, {"1.which": ["a", "b"]}, info, random=Random(1))  # noqa: S311
+    takes = Takes(workflow, (), Random(1))  # noqa: S311
+    changed = apply(workflow, {"1.which": ["a", "b"]}, info, takes)
     assert changed.workflow["1"]["inputs"]["which"] == {"__value__": ["a", "b"]}
 
 

@@ -8,7 +8,7 @@ of today's.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,8 +50,13 @@ class _Group:
     widget_names: dict[str, tuple[Node, Slot]] = field(default_factory=dict)
 
 
-def expand(file: File, classes: NodeClasses) -> dict[str, GroupValues]:
+def expand(file: File, classes: NodeClasses, check: Callable[[], None]) -> dict[str, GroupValues]:
     """Turn all group nodes of a file into hosts.
+
+    Args:
+        file: It is changed.
+        classes: ComfyUI's.
+        check: Raises when it is time to stop.
 
     Returns:
         What each of them stores, by the ids of their definitions.
@@ -73,6 +78,7 @@ def expand(file: File, classes: NodeClasses) -> dict[str, GroupValues]:
             name = _name(node, groups)
             if name is None:
                 continue
+            check()
             if depth >= MAX_DEPTH:
                 raise InvalidRequest.of(
                     [{**node.where(), "message": "its groups are nested too deep"}]
