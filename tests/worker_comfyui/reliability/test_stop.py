@@ -16,6 +16,7 @@ from tests.support.workflows import color_of, input_image, node, saved_image, sa
 from tests.worker_comfyui.workflows.graphs import broadcasts
 
 CANCEL_S = 8.0
+"""Within 2 s on a machine of its own."""
 INTERRUPT_S = 1.0
 
 
