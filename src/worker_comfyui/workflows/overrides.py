@@ -18,6 +18,8 @@ from worker_comfyui.workflows.editor.node_classes import InputSpec
 from worker_comfyui.workflows.values import RANDOM, Takes, WrongValueError, with_candidates
 
 MAX_OVERRIDES = 1_000
+MAX_KEY = 1_000
+"""Characters of `<node>.<input>`: each of its dots may be the one that is meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +123,13 @@ class _Finder:
 
     def target(self, key: str, path: str, problems: Problems) -> _Target | None:
         """Find the one input that is meant; ids come before titles, titles before classes."""
+        if len(key) > MAX_KEY:
+            message = f"is longer than {MAX_KEY:,} characters, and names no input"
+            problems.note({"path": path, "message": message})
+            return None
         named: list[tuple[str, list[str], str]] = []
         for name, input_name in _splits(key):
-            self._check()  # a key may be megabytes of dots
+            self._check()
             for nodes in self._named(name):
                 having = [node_id for node_id in nodes if self._has(node_id, input_name)]
                 if len(having) == 1:

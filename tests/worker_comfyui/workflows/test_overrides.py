@@ -130,6 +130,7 @@ def test_a_name_that_is_unknown_or_ambiguous_lists_candidates(key: str, says: st
         ("3.sampler_name", None, "must be a value, not null"),
         ("2.clip", "x", "takes CLIP, which only a link can give"),
         ("2.text", ["99", 0], "is a link to node 99, which does not exist"),
+        ("2.text", ["1", 0.5], "is a link to node 1, whose outputs have the numbers 0, 1, ..."),
         ("3.steps", "random", "`random` is for seeds"),
     ],
 )
@@ -170,6 +171,11 @@ def test_a_random_seed_is_drawn_within_its_bounds_and_told() -> None:
 def test_two_names_of_one_input_are_refused() -> None:
     with pytest.raises(InvalidRequest, match=r"sets the same input as '3\.seed'"):
         set_({"3.seed": 1, "KSampler.seed": 2})
+
+
+def test_a_name_of_endless_dots_is_refused_at_once() -> None:
+    with pytest.raises(InvalidRequest, match="is longer than 1,000 characters"):
+        set_({"." * 1_000_000: 1})
 
 
 def test_all_problems_are_told_at_once() -> None:
