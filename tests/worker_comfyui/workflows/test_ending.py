@@ -103,8 +103,8 @@ def proxies() -> Any:
 
 
 def group_nodes() -> Any:
-    """A group with far more links than nodes, many times."""
-    group = {"nodes": [{"type": "EmptyImage"}], "links": [[0, 0, 0, 0, "IMAGE"]] * 30_000}
+    """A group with far more links than nodes, none of which leads anywhere, many times."""
+    group = {"nodes": [{"type": "EmptyImage"}], "links": [[0, 0, 7, 0, "IMAGE"]] * 30_000}
     hosts = [node(number, "workflow>g") for number in range(500)]
     return graph(*hosts, extra={"groupNodes": {"g": group}})
 
@@ -148,3 +148,16 @@ def test_a_short_file_that_becomes_a_huge_workflow_is_refused(host_id: str, text
     )
     with pytest.raises(InvalidRequest, match="becomes more than 64 MB"):
         convert(file, object_info(), circumstances())
+
+
+@pytest.mark.parametrize(
+    "group",
+    [
+        {"nodes": [{"type": "EmptyImage"}], "links": [[0, 0, 0, 0, "IMAGE"]] * 10_000},
+        {"nodes": [{"type": "EmptyImage", "inputs": [{"name": "a"}] * 2_000}]},
+    ],
+)
+def test_a_large_group_that_is_used_very_often_is_refused(group: Any) -> None:
+    hosts = [node(number, "workflow>g") for number in range(500)]
+    with pytest.raises(InvalidRequest, match="links, inputs and outputs in its groups"):
+        convert(graph(*hosts, extra={"groupNodes": {"g": group}}), object_info(), circumstances())
