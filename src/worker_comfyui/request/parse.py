@@ -14,7 +14,7 @@ from worker_comfyui.request.delivery_options import output_options, s3_config
 from worker_comfyui.request.files import input_files
 from worker_comfyui.request.problems import Problems, kind_of
 from worker_comfyui.request.shape import check_shape
-from worker_comfyui.wording import cut, likely, listed
+from worker_comfyui.wording import cut, json_fault, likely, listed
 
 INPUT_FIELDS = (
     "workflow",
@@ -84,7 +84,9 @@ def _input_object(sent: Any) -> dict[str, Any]:
         try:
             sent = json.loads(sent)
         except (ValueError, RecursionError) as error:
-            raise InvalidRequest.at("input", f"is a text that is not JSON: {error}") from None
+            raise InvalidRequest.at(
+                "input", f"is a text that is not JSON: {json_fault(error)}"
+            ) from None
     if sent is None:
         raise InvalidRequest.at("input", 'is missing. Send {"input": {"workflow": {...}}}.')
     if not isinstance(sent, dict):

@@ -70,10 +70,13 @@ class Takes:
         return self._choice(value, spec) if spec.type == COMBO else _typed(value, spec)
 
     def _link(self, link: list[Any]) -> list[Any]:
-        if link[0] not in self._workflow or not isinstance(link[1], int):
-            raise WrongValueError(
-                {"message": f"is a link to node {cut(link[0])}, which does not exist"}
-            )
+        node_id, output = link
+        if node_id not in self._workflow:
+            message = f"is a link to node {cut(node_id)}, which does not exist"
+            raise WrongValueError({"message": message})
+        if not isinstance(output, int):
+            message = f"is a link to node {cut(node_id)}, whose outputs have the numbers 0, 1, ..."
+            raise WrongValueError({"message": message})
         return link
 
     def _draw(self, spec: InputSpec) -> int:

@@ -221,7 +221,13 @@ def test_an_input_that_is_no_object_is_refused(sent: Any, message: str) -> None:
 def test_a_text_that_is_not_json_is_refused(text: str) -> None:
     path, message = problem(text)
     assert path == "input"
-    assert message.startswith("is a text that is not JSON")
+    assert message.startswith("is a text that is not JSON: ")
+
+
+def test_what_python_advises_its_own_users_is_no_message() -> None:
+    sent = '{"workflow": %s}' % ("9" * 5000)
+    message = "is a text that is not JSON: it has a number of thousands of digits"
+    assert problem(sent) == ("input", message)
 
 
 @pytest.mark.parametrize(
