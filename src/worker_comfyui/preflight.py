@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 
 from worker_comfyui.comfyui.process import command
 from worker_comfyui.config import Settings
 from worker_comfyui.errors import ConfigurationError
+from worker_comfyui.run import warm_up
 
 
 def settings_from(environ: Mapping[str, str]) -> Settings:
@@ -29,14 +29,9 @@ def _warm_up(settings: Settings) -> Iterator[str]:
     if settings.warmup_workflow is None:
         return
     try:
-        content = json.loads(settings.warmup_workflow.read_text(encoding="utf-8"))
-    except OSError as error:
-        yield f"WARMUP_WORKFLOW cannot be used: {error}"
-    except (ValueError, RecursionError) as error:
-        yield f"WARMUP_WORKFLOW cannot be used: {settings.warmup_workflow} is not JSON: {error}"
-    else:
-        if not isinstance(content, dict):
-            yield f"WARMUP_WORKFLOW cannot be used: {settings.warmup_workflow} has no JSON object"
+        warm_up.read(settings.warmup_workflow)
+    except ConfigurationError as error:
+        yield error.message
 
 
 def _catalogue(settings: Settings) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,15 +10,11 @@ from worker_comfyui import logs, strict
 from worker_comfyui.comfyui.process.supervisor import Supervisor
 from worker_comfyui.comfyui.tracking import Update
 from worker_comfyui.config import MEGA, Settings
-from worker_comfyui.errors import (
-    ConfigurationError,
-    InternalError,
-    InvalidRequest,
-    JobError,
-)
+from worker_comfyui.errors import ConfigurationError, InternalError, InvalidRequest, JobError
 from worker_comfyui.redaction import Redactor
 from worker_comfyui.request import parse as request
 from worker_comfyui.request.job_secrets import secrets_of
+from worker_comfyui.run import warm_up
 from worker_comfyui.run.context import JobContext, Shared
 from worker_comfyui.run.job_run import run_job
 from worker_comfyui.stop import JobCancelled, Stop
@@ -142,18 +137,8 @@ class Worker:
             raise ConfigurationError(f"WARMUP_WORKFLOW failed: {result['error']}")
 
     def _warm_up_input(self) -> dict[str, Any]:
-        """Read WARMUP_WORKFLOW, a workflow or a request, as `input`; empty: there is none."""
         path = self._settings.warmup_workflow
-        if path is None:
-            return {}
-        try:
-            sent = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(f"WARMUP_WORKFLOW cannot be used: {error}") from error
-        if isinstance(sent, dict) and isinstance(sent.get("input"), dict):
-            sent = sent["input"]
-        is_input = isinstance(sent, dict) and "workflow" in sent
-        return sent if is_input else {"workflow": sent}
+        return warm_up.read(path) if path else {}
 
     def _limit_bytes(self, job_id: str) -> int:
         """Return how large a result may be; the platform has one limit for each way to call it.

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from tests.support.comfyui import FAULT_NODES, REAL_COMFYUI, running_comfyui
 from tests.support.handler import (
@@ -279,11 +281,15 @@ def test_what_the_warm_up_makes_goes_nowhere(tmp_path: Path) -> None:
             assert len([found for found in bucket.rglob("*") if found.is_file()]) == 1
 
 
-@pytest.mark.parametrize("sent", ["stored", "editor"])
+@pytest.mark.parametrize("sent", ["stored", "editor", "picture"])
 def test_a_warm_up_may_be_a_file_of_any_kind(sent: str, tmp_path: Path) -> None:
-    file = FRAME if sent == "editor" else tmp_path / "warm-up.json"
+    file = FRAME if sent == "editor" else tmp_path / "warm-up"
     if sent == "stored":
         file.write_text('{"workflow": "frame"}')
+    elif sent == "picture":
+        embedded = PngInfo()
+        embedded.add_text("prompt", json.dumps(saved_image()))
+        Image.new("RGB", (8, 8)).save(file, "PNG", pnginfo=embedded)
     variables = {"WARMUP_WORKFLOW": str(file), "WORKFLOWS_PATH": str(FRAME.parent)}
     base = tmp_path / "base"
     with running_endpoint(base, extra_nodes=(FAULT_NODES,), **variables) as (_, handler):

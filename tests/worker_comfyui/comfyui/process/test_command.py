@@ -221,14 +221,24 @@ def test_comfyui_is_reached_where_it_listens(flags: str, address: str) -> None:
     assert host(with_args(flags)) == address
 
 
-def test_every_problem_of_the_arguments_is_listed() -> None:
-    found = problems(with_args("--port many --models-directory --output-directory"))
+@pytest.fixture
+def comfyui(tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "main.py").touch()
+    return {"COMFYUI_PATH": str(tmp_path)}
+
+
+def problems_of(comfyui: dict[str, str], arguments: str) -> list[str]:
+    return problems(Settings.from_env({**comfyui, "COMFYUI_ARGS": arguments}))
+
+
+def test_every_problem_of_the_arguments_is_listed(comfyui: dict[str, str]) -> None:
+    found = problems_of(comfyui, "--port many --models-directory --output-directory")
     assert len(found) == 3
     for flag in ("--port", "--models-directory", "--output-directory"):
         assert any(flag in problem for problem in found)
-    assert problems(with_args("--port 8188 --listen --fast")) == []
+    assert problems_of(comfyui, "--port 8188 --listen --fast") == []
 
 
-def test_encryption_that_the_worker_does_not_speak_is_a_problem() -> None:
-    (problem,) = problems(with_args("--tls-keyfile key.pem --tls-certfile cert.pem"))
+def test_encryption_that_the_worker_does_not_speak_is_a_problem(comfyui: dict[str, str]) -> None:
+    (problem,) = problems_of(comfyui, "--tls-keyfile key.pem --tls-certfile cert.pem")
     assert "plain HTTP" in problem
