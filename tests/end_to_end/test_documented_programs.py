@@ -1,0 +1,105 @@
+"""Programs that the README and the docs show, as they stand there but for the address."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.comfyui import free_port
+from tests.support.platform import ROOT, RunningPlatform
+from tests.support.s3 import ACCESS_KEY, SECRET_KEY, serving_s3
+from tests.support.waiting import comes_true
+from tests.support.workflows import saved_image
+
+RECEIVER = 9000
+LOCAL = "http://127.0.0.1:8000"
+RUNPOD_S3 = "https://s3api-eu-ro-1.runpod.io"
+BEFORE_IT = "import json, sys\nworkflow = json.load(sys.stdin)\n"
+
+
+def shown(document: str, language: str, word: str) -> str:
+    """The one block of a document in this language that has this word."""
+    blocks = re.findall(
+        rf"^```{language}\n(.*?)^```", (ROOT / document).read_text(), re.MULTILINE | re.DOTALL
+    )
+    [block] = [block for block in blocks if word in block]
+    return str(block)
+
+
+def run(command: str, folder: Path, **variables: str) -> str:
+    """Run a command; returns what it printed."""
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command],
+        cwd=folder,
+        env={**os.environ, "NO_PROXY": "127.0.0.1"} | variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(not shutil.which("jq"), reason="needs jq")
+def test_the_metrics_are_in_a_worker_s_log(platform: RunningPlatform, tmp_path: Path) -> None:
+    took = [
+        platform.run_sync({"workflow": saved_image(color)})["output"]["timings"]["execution_ms"]
+        for color in range(3)
+    ]
+    for workflow in ({}, {"1": {"class_type": "Nope", "inputs": {}}}, {}):
+        assert platform.run_sync({"workflow": workflow})["status"] == "FAILED"
+    # A node may print what looks like JSON, and is none.
+    lines = [*platform.lines[:5], "worker-1 | a node says {'seed': 1}", *platform.lines[5:]]
+    (tmp_path / "worker.log").write_text("\n".join(lines))
+    codes, median = shown("docs/operating.md", "bash", "jq").splitlines()
+    assert run(codes, tmp_path).split() == ["2", "INVALID_WORKFLOW", "1", "PROMPT_REJECTED"]
+    assert run(median, tmp_path).strip() == str(sorted(took)[1])
+
+
+@pytest.mark.skipif(not shutil.which("aws"), reason="needs the AWS command line")
+def test_a_file_gets_onto_a_volume_by_the_s3_api(tmp_path: Path) -> None:
+    content = os.urandom(9_000_000)  # more than one part
+    (tmp_path / "my-lora.safetensors").write_bytes(content)
+    with serving_s3(tmp_path / "s3") as s3:
+        bucket = s3.make_bucket("my-volume-id")
+        command = shown("docs/operating.md", "bash", "aws s3").replace(RUNPOD_S3, s3.url)
+        keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+        run(command, tmp_path, **keys)
+        assert (bucket / "models" / "loras" / "my-lora.safetensors").read_bytes() == content
+
+
+def test_the_receiver_prints_each_job_that_ends(platform: RunningPlatform, tmp_path: Path) -> None:
+    port = free_port()
+    program = shown("README.md", "bash", "Receiver").replace(str(RECEIVER), str(port))
+    log = tmp_path / "log"
+    with log.open("w") as stream:
+        receiver = subprocess.Popen(
+            ["bash", "-c", "exec " + program],
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            stdout=stream,
+        )
+    try:
+        # The platform tries again where the receiver has not started yet.
+        job_id = platform.run({"workflow": {}}, webhook=f"http://127.0.0.1:{port}/")
+        assert comes_true(lambda: f"{job_id} FAILED\n" in log.read_text(), 20)
+    finally:
+        receiver.kill()
+        receiver.wait()
+
+
+def test_the_python_sample_prints_the_picture_s_name(
+    platform: RunningPlatform, tmp_path: Path
+) -> None:
+    program = shown("docs/api.md", "python", "runpod.Endpoint").replace(LOCAL, platform.url)
+    (tmp_path / "sample.py").write_text(BEFORE_IT + program)
+    (tmp_path / "workflow.json").write_text(json.dumps(saved_image()))
+    printed = run(f"{sys.executable} sample.py <workflow.json", tmp_path)
+    assert printed.splitlines()[-1] == "result_00001_.png"
