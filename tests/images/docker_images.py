@@ -59,6 +59,11 @@ def docker(
     return result.stdout
 
 
+def copied(container: str, path: str) -> bytes:
+    """What lies there in a container, as an archive."""
+    return subprocess.check_output(["docker", "cp", f"{container}:{path}", "-"])
+
+
 def gateway() -> str:
     """The address under which a build reaches this machine."""
     template = "{{(index .IPAM.Config 0).Gateway}}"
@@ -275,6 +280,9 @@ def writing(base: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     (folder / "test_input.json").write_text(json.dumps({"input": {"workflow": workflow}}))
     (folder / "Dockerfile").write_text(
         f"FROM {base}\n"
+        # As in ComfyUI's repository, and as derived images may have it.
+        "RUN touch /comfyui/output/_output_images_will_be_put_here\n"
+        "RUN mkdir /comfyui/output/examples && touch /comfyui/output/examples/old.png\n"
         "COPY writes.py /comfyui/custom_nodes/\n"
         "COPY test_input.json /request/\n"
         "WORKDIR /request\n"
@@ -298,8 +306,13 @@ def test_it_gives_all_files_back_and_keeps_none_whoever_runs_it(
         assert "completed successfully" in output
         found = set(re.findall(r"'filename': '([^']+)'", output))
         assert found == {"result_00001_.png", "absolute.txt", "relative.txt"}
-        changed = docker("diff", container)
-        assert not [line for line in changed.splitlines() if "/output/" in line]
+        with tarfile.open(fileobj=io.BytesIO(copied(container, "/comfyui/output"))) as archive:
+            assert sorted(archive.getnames()) == [
+                "output",
+                "output/_output_images_will_be_put_here",
+                "output/examples",
+                "output/examples/old.png",
+            ]
     finally:
         docker("rm", "--force", container)
 
