@@ -237,6 +237,24 @@ def test_the_image_runs_test_input_and_answers(name: str, request: pytest.Fixtur
     assert "'type': 'base64'" in output
 
 
+def test_docker_build_makes_what_bake_makes(
+    base: str, final: str, checkout: Path, comfyui_source: Path, environ: dict[str, str]
+) -> None:
+    """With the arguments that docs/deployment.md names, and where the stand-ins are."""
+    token = ["--secret", "id=HF_TOKEN,env=HUGGINGFACE_ACCESS_TOKEN"]
+    stand_ins = [f"--build-arg={name}={value}" for name, value in environ.items()]
+    stand_ins += ["--build-context", f"comfyui-source={comfyui_source}"]
+    for image, arguments in (
+        (base, ["--target", "base"]),
+        (final, ["--build-arg", f"MODEL_TYPE={VARIANT}", *token]),
+    ):
+        made = [*arguments, "--tag", f"{IMAGE}:by-hand", *stand_ins, str(checkout)]
+        docker("build", *made, environ={"HUGGINGFACE_ACCESS_TOKEN": TOKEN})
+        by_hand = layers(f"{IMAGE}:by-hand")
+        docker("image", "rm", "--force", f"{IMAGE}:by-hand")
+        assert by_hand == layers(image)
+
+
 def test_sigterm_ends_it_within_seconds_and_cleanly(base: str) -> None:
     for after_s in (0.2, 3.0):
         container = docker("run", "--detach", "--env", "SERVE_API_LOCALLY=true", base).strip()
