@@ -8,11 +8,17 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from tests.support.comfyui import free_port
+from tests.support.hub import Hub, safetensors
 from tests.support.platform import ROOT, RunningPlatform
 from tests.support.s3 import ACCESS_KEY, SECRET_KEY, serving_s3
 from tests.support.waiting import comes_true
@@ -20,6 +26,7 @@ from tests.support.workflows import saved_image
 
 RECEIVER = 9000
 LOCAL = "http://127.0.0.1:8000"
+VOLUME = "/workspace"
 RUNPOD_S3 = "https://s3api-eu-ro-1.runpod.io"
 BEFORE_IT = "import json, sys\nworkflow = json.load(sys.stdin)\n"
 
@@ -74,6 +81,55 @@ def test_a_file_gets_onto_a_volume_by_the_s3_api(tmp_path: Path) -> None:
         keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
         run(command, tmp_path, **keys)
         assert (bucket / "models" / "loras" / "my-lora.safetensors").read_bytes() == content
+
+
+def test_the_models_of_a_workflow_are_fetched_in_advance(tmp_path: Path) -> None:
+    content = safetensors(1000)
+    url = "https://huggingface.co/OWNER/NAME/resolve/main/vae.safetensors"
+    model = {"name": "vae.safetensors", "url": url, "directory": "vae"}
+    nodes = [{"id": 1, "type": "VAELoader", "properties": {"models": [model]}}]
+    (tmp_path / "my-workflow.json").write_text(json.dumps({"nodes": nodes}))
+    command = shown("docs/models.md", "bash", "--workflow").replace(VOLUME, f"{tmp_path}/volume")
+    with Hub(folder=tmp_path / "hub", one_port=True).running() as hub:
+        hub.add("OWNER/NAME/vae.safetensors", content)
+        run(command.replace("./scripts", f"{ROOT}/scripts"), tmp_path, HF_ENDPOINT=hub.url)
+    assert (tmp_path / "volume/models/vae/vae.safetensors").read_bytes() == content
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_model_is_saved_by_hand_but_no_page_about_an_error(
+    is_there: bool, tmp_path: Path
+) -> None:
+    served, saved = tmp_path / "served", tmp_path / "volume/models/loras/my-lora.safetensors"
+    served.mkdir()
+    if is_there:
+        (served / saved.name).write_bytes(b"a model")
+    command = shown("docs/network-volumes.md", "bash", "curl").replace(VOLUME, f"{tmp_path}/volume")
+    with serving(served) as url:
+        command = command.replace("https://example.com", url)
+        if is_there:
+            run(command, tmp_path)
+        else:
+            with pytest.raises(AssertionError, match="404"):
+                run(command, tmp_path)
+    assert saved.exists() == is_there
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """Serve a folder's files; gives the address."""
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(folder))
+    )
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def test_the_receiver_prints_each_job_that_ends(platform: RunningPlatform, tmp_path: Path) -> None:
