@@ -6,11 +6,12 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -116,6 +117,13 @@ def test_a_model_is_saved_by_hand_but_no_page_about_an_error(
     assert saved.exists() == is_there
 
 
+def is_open(port: int) -> bool:
+    """Whether somebody listens there."""
+    with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:
     """Serve a folder's files; gives the address."""
@@ -143,7 +151,7 @@ def test_the_receiver_prints_each_job_that_ends(platform: RunningPlatform, tmp_p
             stdout=stream,
         )
     try:
-        # The platform tries again where the receiver has not started yet.
+        assert comes_true(lambda: is_open(port), 20)
         job_id = platform.run({"workflow": {}}, webhook=f"http://127.0.0.1:{port}/")
         assert comes_true(lambda: f"{job_id} FAILED\n" in log.read_text(), 20)
     finally:
