@@ -23,9 +23,12 @@ def comfyui_of_its_own(folder: Path) -> Mapping[str, str]:
     return worker_environment(base)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def notes() -> Iterator[Notes]:
-    """Hears everything that is said to and by the platforms of this process."""
+    """Hears everything that is said to and by the module's platforms.
+
+    Not longer: other tests that run in this process have platforms whose workers are stubs.
+    """
     with noted() as heard:
         yield heard
 
