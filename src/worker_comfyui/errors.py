@@ -46,6 +46,8 @@ MAX_SENTENCE = 4_000
 """Characters of its sentence, each at most 12 bytes in JSON."""
 MAX_STRING = 1_000
 """Characters of any text in its details."""
+MAX_LOGGED = 20
+"""Problems of one job that are named in the log."""
 ENVELOPE_BYTES = 1_000
 """What stands around sentence and details, and a note of what is left out."""
 
@@ -138,6 +140,13 @@ class JobError(WorkerError):
             left = MAX_RESULT_BYTES - ENVELOPE_BYTES - len(json.dumps(clean(result)))
             result["details"] = _bounded(self.details, left)
         return result
+
+    def for_log(self) -> dict[str, list[str]]:
+        """Name the first problems for the log, where the error's own sentence has only one."""
+        if len(self.details) < 2:
+            return {}
+        first = self.details[:MAX_LOGGED]
+        return {"details": [shortened(sentence(detail), MAX_STRING) for detail in first]}
 
     @classmethod
     def at(cls, path: str, message: str) -> Self:

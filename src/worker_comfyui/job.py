@@ -27,6 +27,19 @@ def wrapped(value: Any) -> Any:
     return {"__value__": value} if isinstance(value, list) else value
 
 
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield every text in an input's value, however deep: Load3D has its files in an object."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, Mapping):
+            waiting += one.values()
+        elif isinstance(one, list):
+            waiting += one
+
+
 def title_of(node: Mapping[str, Any]) -> str | None:
     """Return what a node's author calls it; None: it has no name of its own."""
     meta = node.get("_meta")
@@ -34,10 +47,11 @@ def title_of(node: Mapping[str, Any]) -> str | None:
     return title if isinstance(title, str) and title else None
 
 
-def understand_links(workflow: Workflow) -> None:
-    """Write `[1, 0]` and `["1", "0"]` as `["1", 0]`, where there is a node 1.
+def understand_inputs(workflow: Workflow) -> None:
+    """Write each input in the one way in which all that follows reads it.
 
-    ComfyUI takes any list of two for a link and fails where the types differ.
+    `[1, 0]` and `["1", "0"]` become `["1", 0]`, where there is a node 1: ComfyUI takes any list of
+    two for a link and fails where the types differ. `{"__value__": 5}` becomes 5, as in ComfyUI.
     Source: ComfyUI 0.3.64 execution.py, `validate_inputs`.
     """
     for node in workflow.values():
@@ -45,6 +59,9 @@ def understand_links(workflow: Workflow) -> None:
         for name, value in inputs.items():
             if isinstance(value, list) and len(value) == 2:
                 inputs[name] = _link(value, workflow)
+            elif isinstance(value, dict) and "__value__" in value:
+                inner = value["__value__"]  # an object may have a `__value__` of its own
+                inputs[name] = value if isinstance(inner, (list, dict)) else inner
 
 
 def _link(value: list[Any], workflow: Workflow) -> list[Any]:

@@ -138,6 +138,8 @@ class TextFormatter(logging.Formatter):
         job_id = getattr(record, "context", {}).get("job_id") or vars(record).get("job_id")
         if job_id:
             text += f"  [{job_id}]"
+        for detail in vars(record).get("details", ()):  # of a failed job
+            text += f"\n{' ' * MARGIN}- {detail}"
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
         return self._redactor.text(text)

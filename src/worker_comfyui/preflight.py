@@ -19,6 +19,7 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
     settings, problems = Settings.read(environ)
     problems += command.problems(settings)
     problems += _warm_up(settings)
+    problems += _catalogue(settings)
     if problems:
         raise ConfigurationError("; ".join(problems))
     return settings
@@ -36,3 +37,15 @@ def _warm_up(settings: Settings) -> Iterator[str]:
     else:
         if not isinstance(content, dict):
             yield f"WARMUP_WORKFLOW cannot be used: {settings.warmup_workflow} has no JSON object"
+
+
+def _catalogue(settings: Settings) -> Iterator[str]:
+    if settings.model_catalog is None:
+        return
+    # Imported here: most workers have no catalogue.
+    from worker_comfyui.models import catalogue  # noqa: PLC0415
+
+    try:
+        catalogue.read(settings.model_catalog)
+    except ConfigurationError as error:
+        yield error.message

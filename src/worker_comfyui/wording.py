@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from http import HTTPStatus
 from itertools import islice
+from json import JSONDecodeError
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -52,6 +53,15 @@ def cut(value: object, limit: int = MAX_TEXT) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def json_fault(error: ValueError | RecursionError) -> str:
+    """Say why a text is no JSON that can be read, without Python's advice to who runs it."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    # A long integer is JSON, but Python reads none of more than 4,300 digits.
+    is_syntax = isinstance(error, JSONDecodeError | UnicodeDecodeError)
+    return cut(error) if is_syntax else "it has a number of thousands of digits"
 
 
 def shown(url: str) -> str:

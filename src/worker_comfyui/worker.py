@@ -11,7 +11,12 @@ from worker_comfyui import logs, strict
 from worker_comfyui.comfyui.process.supervisor import Supervisor
 from worker_comfyui.comfyui.tracking import Update
 from worker_comfyui.config import MEGA, Settings
-from worker_comfyui.errors import ConfigurationError, InternalError, InvalidRequest, JobError
+from worker_comfyui.errors import (
+    ConfigurationError,
+    InternalError,
+    InvalidRequest,
+    JobError,
+)
 from worker_comfyui.redaction import Redactor
 from worker_comfyui.request import parse as request
 from worker_comfyui.request.job_secrets import secrets_of
@@ -107,8 +112,8 @@ class Worker:
             return dict(strict.clean(result))
 
     def _failed(self, error: JobError) -> dict[str, Any]:
-        extra = {"event": "job_failed", "error_code": error.code}
-        # Its sentence says all; a record of the error itself would keep its frames alive.
+        extra = {"event": "job_failed", "error_code": error.code, **error.for_log()}
+        # It says all; a record of the error itself would keep its frames alive.
         log.error(str(error), extra=extra)
         result: dict[str, Any] = self._redactor.value(error.as_result())
         return result

@@ -27,6 +27,7 @@ Endpoint = tuple[RunningPlatform, Handler]
 
 SLEEP = {"1": node("TestSleepOutput", seconds=60.0)}
 WITHIN_S = 8.0
+"""Within 2 s on a machine of its own."""
 
 
 @pytest.fixture(scope="module")

@@ -197,3 +197,10 @@ def test_timings_are_seconds_or_milliseconds(capsys: pytest.CaptureFixture[str])
         "Time: total 2.0 s, in the queue 10 ms, on the worker 1.5 s\n"
         "      execution 234 ms, upload 1.2 s\n"
     )
+
+
+def test_a_job_that_is_followed_late_took_as_long_as_it_was_there(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    describe_timings({"delayTime": 500, "executionTime": 1500}, 0.004)
+    assert capsys.readouterr().out.startswith("Time: total 2.0 s, ")

@@ -449,6 +449,25 @@ class TestSaveCached:
         return {"ui": {"files": [{"filename": name, "subfolder": "", "type": "output"}]}}
 
 
+class TestLoadScene:
+    """Gives the first pixel of ``scene["image"]``, an input file; may come from the cache.
+
+    Like core Load3D: its file stands in an object, and nothing tells ComfyUI when it changed.
+    """
+
+    RETURN_TYPES: ClassVar[tuple[str, ...]] = ("STRING",)
+    FUNCTION = "run"
+    CATEGORY = "test"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:
+        return {"required": {"scene": ("LOAD_3D", {})}}
+
+    def run(self, scene: dict[str, str]) -> tuple[str]:
+        with Image.open(Path(folder_paths.get_input_directory()) / scene["image"]) as image:
+            return (str(image.convert("RGB").getpixel((0, 0))),)
+
+
 NODE_CLASS_MAPPINGS = {
     node.__name__: node
     for node in (
@@ -475,5 +494,6 @@ NODE_CLASS_MAPPINGS = {
         TestTellKey,
         TestBlock,
         TestSaveCached,
+        TestLoadScene,
     )
 }

@@ -80,9 +80,13 @@ class WorkerUnderTest:
 
     def comfyui(self, path: str) -> Any:
         """GET a path of this worker's ComfyUI; returns the JSON."""
+        return self.get(path).json()
+
+    def get(self, path: str) -> requests.Response:
+        """GET a path of this worker's ComfyUI."""
         incarnation = self.supervisor.wait_ready()
         assert incarnation is not None
-        return requests.get(f"http://{incarnation.address}{path}", timeout=10).json()
+        return requests.get(f"http://{incarnation.address}{path}", timeout=10)
 
     def submit(self, workflow: Workflow, **fields: str) -> str:
         """Queue a prompt in this worker's ComfyUI, past the worker; returns its id."""

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from worker_comfyui import logs
+from worker_comfyui.comfyui.process.supervisor import Supervisor
 from worker_comfyui.config import Settings
 from worker_comfyui.redaction import MASK, Redactor
+from worker_comfyui.worker import Worker
 
 KEY = "comfyui-key-123456"
 log = logging.getLogger("worker_comfyui.test")
@@ -184,6 +186,23 @@ def test_text_is_for_people() -> None:
     assert re.fullmatch(r"\d\d:\d\d:\d\d INFO    hello  \[job-1\]", first)
     assert re.fullmatch(r"\d\d:\d\d:\d\d INFO    │ got prompt", second)
     assert [line[17:] for line in traceback] == ["│ Traceback", "│   File x", "│ ValueError"]
+
+
+def test_the_log_names_every_problem_of_a_failed_job() -> None:
+    settings = Settings(log_format="text")
+    worker = Worker(settings, Supervisor(settings, {}), Redactor())
+    streams = {name: io.StringIO() for name in ("text", "json")}
+    for log_format, stream in streams.items():
+        logs.configure(Settings(log_format=log_format), Redactor(), stream)
+        request = {"workflow": {"1": {}}, "timeout_s": "x"}
+        worker.run({"id": "job-1", "input": request}, lambda: False, lambda _: None)
+    problems = ["timeout_s: ", "workflow.1.class_type: ", "workflow.1.inputs: "]
+    first, *lines = streams["text"].getvalue().splitlines()
+    assert "3 more" not in first
+    assert "2 more problems" in first
+    assert sorted(line.strip(" -").partition(" ")[0] + " " for line in lines) == problems
+    (line,) = map(json.loads, streams["json"].getvalue().splitlines())
+    assert sorted(detail.partition(" ")[0] + " " for detail in line["details"]) == problems
 
 
 def test_the_format_follows_the_stream_unless_it_is_chosen() -> None:

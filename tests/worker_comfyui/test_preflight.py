@@ -18,14 +18,26 @@ def problems(**variables: str) -> str:
 def test_what_is_right_is_read(tmp_path: Path) -> None:
     warm_up = tmp_path / "warm-up.json"
     warm_up.write_text(json.dumps({"1": {"class_type": "X", "inputs": {}}}))
-    settings = settings_from({"WARMUP_WORKFLOW": str(warm_up), "COMFYUI_ARGS": "--port 8188"})
+    (tmp_path / "main.py").touch()
+    settings = settings_from(
+        {
+            "COMFYUI_PATH": str(tmp_path),
+            "COMFYUI_PYTHON": "python3",
+            "WARMUP_WORKFLOW": str(warm_up),
+            "COMFYUI_ARGS": "--port 8188",
+            "MODEL_CATALOG": "[]",
+        }
+    )
     assert settings.warmup_workflow == warm_up
 
 
 def test_all_problems_come_in_one_go(tmp_path: Path) -> None:
     message = problems(
         MAX_INPUT_MB="lots",
+        COMFYUI_PATH=str(tmp_path / "nowhere"),
+        COMFYUI_PYTHON=str(tmp_path / "no-python"),
         COMFYUI_ARGS="--port",
+        MODEL_CATALOG='{"models": [{"folder": "loras"}]}',
         WARMUP_WORKFLOW=str(tmp_path / "missing.json"),
         BUCKET_ENDPOINT_URL="https://my-bucket.s3.amazonaws.com",
         BUCKET_NAME="another",
@@ -33,7 +45,10 @@ def test_all_problems_come_in_one_go(tmp_path: Path) -> None:
     )
     for word in (
         "MAX_INPUT_MB must be a number",
+        f"COMFYUI_PATH must be ComfyUI's folder, but there is no {tmp_path}/nowhere/main.py",
+        f"COMFYUI_PYTHON must be a Python that can be run, which {tmp_path}/no-python is not",
         "COMFYUI_ARGS: argument --port: expected one argument",
+        "MODEL_CATALOG[0]",
         "WARMUP_WORKFLOW cannot be used",
         "missing.json",
         "BUCKET_SECRET_ACCESS_KEY must be set as well",
@@ -41,6 +56,10 @@ def test_all_problems_come_in_one_go(tmp_path: Path) -> None:
     ):
         assert word in message
     assert message.count("; ") >= 4
+
+
+def test_where_comfyui_is_does_not_matter_if_it_runs_already(tmp_path: Path) -> None:
+    settings_from({"COMFY_HOST": "127.0.0.1:8188", "COMFYUI_PATH": str(tmp_path / "nowhere")})
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "", "[" * 100_000])

@@ -63,7 +63,13 @@ def show_picture(saved: Sequence[Saved], stream: TextIO | None = None) -> None:
 
 def describe_timings(job: Mapping[str, Any], total_s: float) -> None:
     """Print how long the job waited, how long it ran, and what the worker measured."""
-    parts = [f"total {_duration(total_s)}"]
+    # Who follows a job with --job may come late.
+    known_s = sum(
+        job[name] / 1000
+        for name in ("delayTime", "executionTime")
+        if isinstance(job.get(name), int | float)
+    )
+    parts = [f"total {_duration(max(total_s, known_s))}"]
     for name, label in (("delayTime", "in the queue"), ("executionTime", "on the worker")):
         if isinstance(job.get(name), int | float):
             parts.append(f"{label} {_duration(job[name] / 1000)}")

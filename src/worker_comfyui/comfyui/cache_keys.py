@@ -21,7 +21,7 @@ from pathlib import Path
 from posixpath import normpath
 from typing import Any
 
-from worker_comfyui.job import Workflow, is_link
+from worker_comfyui.job import Workflow, is_link, texts_in
 
 MARK = "worker_comfyui_run"
 MAX_REMEMBERED = 200_000
@@ -81,7 +81,8 @@ class CacheKeys:
 
     def _of_files(self, workflow: Workflow, contents: Mapping[str, str]) -> dict[str, str]:
         """Mark the nodes that name a file which had other content, or none, in an earlier job."""
-        marks: dict[str, str] = {}
+        files: dict[str, dict[str, str]] = {}
+        changed: set[str] = set()
         for node_id, name in _names(workflow):
             content = _content(name, contents)
             if content is None and name not in self._first_content:
@@ -89,9 +90,10 @@ class CacheKeys:
                 continue
             was_not_sent = _digest(name) in self._not_sent
             first = self._first_content.setdefault(name, "-" if was_not_sent else content or "-")
+            files.setdefault(node_id, {})[name] = content or "-"
             if self._mark_all or first != (content or "-"):
-                marks[node_id] = content or "-"
-        return marks
+                changed.add(node_id)
+        return {node_id: _mark_of(files[node_id]) for node_id in files if node_id in changed}
 
 
 def with_marks(workflow: Workflow, marks: Mapping[str, str]) -> Workflow:
@@ -139,12 +141,20 @@ def _renew_checksums(data: mmap.mmap, places: Collection[int]) -> None:
         start = end
 
 
+def _mark_of(files: Mapping[str, str]) -> str:
+    """Make one mark of the content of all files of a node, by their names."""
+    if len(files) == 1:
+        return next(iter(files.values()))
+    return _digest(json.dumps(sorted(files.items()))).hex()
+
+
 def _names(workflow: Workflow) -> Iterator[tuple[str, str]]:
     """Yield every value that could name an input file, with its node."""
     for node_id, node in workflow.items():
         for value in node["inputs"].values():
-            if isinstance(value, str) and 0 < len(value) <= MAX_NAME:
-                yield node_id, normpath(value.removesuffix("[input]").strip())
+            for text in texts_in(value):
+                if 0 < len(text) <= MAX_NAME:
+                    yield node_id, normpath(text.removesuffix("[input]").strip())
 
 
 def _content(name: str, contents: Mapping[str, str]) -> str | None:

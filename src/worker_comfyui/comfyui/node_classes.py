@@ -10,6 +10,13 @@ from typing import Any
 
 from worker_comfyui.job import Workflow
 
+_FILE_TYPES = frozenset(
+    ("COMBO", "WEBCAM", "AUDIO_RECORD", "LOAD_3D", "LOAD_3D_ANIMATION", "LOAD_3D_ADVANCED")
+)
+"""Types of inputs that ComfyUI's nodes read as names of files, in an object too (comfy_extras:
+nodes_webcam.py, nodes_audio.py, nodes_load_3d.py; nodes.py: LoadImageOutput, whose choices are
+not in its description)."""
+
 NodeClass = dict[str, Any]
 """An entry of /object_info."""
 
@@ -53,6 +60,15 @@ class NodeClasses:
         return found
 
 
+def replaceable(workflow: Workflow) -> Workflow:
+    """Give every node a `_meta`, so that ComfyUI can run a class under the name that it has now.
+
+    It fails for a node without one, which few but its editor write.
+    Source: ComfyUI 0.33 app/node_replace_manager.py (copy_node_struct).
+    """
+    return {node_id: {"_meta": {}, **node} for node_id, node in workflow.items()}
+
+
 def inputs_of(node_class: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the name and the configuration of each input, as `[type or choices, {...}?]`."""
     groups = node_class.get("input")
@@ -85,6 +101,13 @@ def upload_group(config: Any) -> str | None:
     """Name the field of the request whose files an input takes; None: it takes no input file."""
     limits = limits_of(config)
     flags = [key for key, value in limits.items() if key.endswith("_upload") and value]
-    if not flags or limits.get("image_folder", "input") != "input":
+    if not flags:
         return None
     return "images" if "image_upload" in flags else "files"
+
+
+def takes_file(config: Any) -> bool:
+    """Tell whether an input's text may name a file in one of ComfyUI's folders."""
+    if upload_group(config) or choices_of(config) is not None:
+        return True
+    return type_of(config) in _FILE_TYPES

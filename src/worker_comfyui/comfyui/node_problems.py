@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from worker_comfyui.comfyui.file_problems import group_of, not_sent
+from worker_comfyui.comfyui.file_problems import group_of, not_listed, not_sent
 from worker_comfyui.comfyui.node_classes import choices_of, inputs_of, limits_of, type_of
 from worker_comfyui.errors import Detail
 from worker_comfyui.job import Workflow, is_link
@@ -79,10 +79,11 @@ def _problem(
         detail["received"] = _cut_value(received)
     config = info.get("input_config") or _input_config(class_type, name, lookup.node_class)
     may_be_file = problem.get("type") in {"value_not_in_list", "custom_validation_failed"}
-    if may_be_file and isinstance(received, str) and received not in lookup.sent:
-        group = group_of(config, received)
-        if group:
+    if may_be_file and isinstance(received, str) and (group := group_of(config, received)):
+        if received not in lookup.sent:
             return detail | not_sent(received, group, lookup.sent)
+        if problem.get("type") == "value_not_in_list":
+            return detail | not_listed(received, choices_of(config) or ())
     return detail | _reason(problem, info, config, detail.get("received"))
 
 

@@ -228,4 +228,6 @@ def _wrapped(error: BaseException) -> BaseException | None:
 
 def _innermost(error: BaseException) -> str:
     inner = innermost(error)
-    return getattr(inner, "strerror", None) or type(inner).__name__
+    # What has a text of its own, and no number of the system, is the name service's (`public`).
+    said = str(inner) if isinstance(inner, OSError) else ""
+    return getattr(inner, "strerror", None) or said or type(inner).__name__

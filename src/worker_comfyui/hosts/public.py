@@ -98,7 +98,8 @@ def _look_up(host: str, port: int, stop: Stop | None) -> list[str]:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             answer.set_result(list(dict.fromkeys(str(entry[4][0]) for entry in found)))
         except (OSError, UnicodeError, ValueError) as error:
-            answer.set_exception(OSError(f"the host {host[:255]} is not known: {error}"))
+            reason = getattr(error, "strerror", None) or error
+            answer.set_exception(OSError(f"the host {host[:255]} is not known: {reason}"))
 
     if stop is None:
         ask()

@@ -164,6 +164,7 @@ class _Fetching:
 
     def _one(self, wish: Wish) -> Kept:
         try:
+            self._tick()  # those that wait behind one that failed end before they begin
             kept = self._first(wish)
             if not wish.in_text:
                 self._show(wish.named, kept)

@@ -9,12 +9,12 @@ from typing import Any
 
 from worker_comfyui.config import Secret
 from worker_comfyui.errors import InvalidRequest, InvalidWorkflow
-from worker_comfyui.job import Job, Workflow, understand_links
+from worker_comfyui.job import Job, Workflow, understand_inputs
 from worker_comfyui.request.delivery_options import output_options, s3_config
 from worker_comfyui.request.files import input_files
 from worker_comfyui.request.problems import Problems, kind_of
 from worker_comfyui.request.shape import check_shape
-from worker_comfyui.wording import cut, likely
+from worker_comfyui.wording import cut, json_fault, likely, listed
 
 INPUT_FIELDS = (
     "workflow",
@@ -61,7 +61,7 @@ def parse(raw: Mapping[str, Any]) -> Job:
     source = _source(sent)
     job = Job(
         id=job_id,
-        workflow={} if source is not None else _workflow(sent.get("workflow"), problems),
+        workflow={} if source is not None else _workflow(sent, problems),
         source=source,
         overrides=sent.get("overrides"),
         models=sent.get("models"),
@@ -84,18 +84,40 @@ def _input_object(sent: Any) -> dict[str, Any]:
         try:
             sent = json.loads(sent)
         except (ValueError, RecursionError) as error:
-            raise InvalidRequest.at("input", f"is a text that is not JSON: {error}") from None
+            raise InvalidRequest.at(
+                "input", f"is a text that is not JSON: {json_fault(error)}"
+            ) from None
     if sent is None:
         raise InvalidRequest.at("input", 'is missing. Send {"input": {"workflow": {...}}}.')
     if not isinstance(sent, dict):
         raise InvalidRequest.at("input", f"must be an object with `workflow`, not {kind_of(sent)}")
+    return _meant(sent)
+
+
+def _meant(sent: dict[str, Any]) -> dict[str, Any]:
+    """Put what is certainly meant where it belongs: an `input` in the input, bare nodes."""
+    if _has_workflow(sent):
+        return sent
+    inner = sent.get("input")
+    if isinstance(inner, dict) and _has_workflow(inner):
+        return {**sent, **inner}
+    if isinstance(sent.get("nodes"), list) and "links" in sent:  # the editor's file
+        return {"workflow": sent}
+    if any(_is_node(value) for value in sent.values()):
+        own = {name: sent[name] for name in INPUT_FIELDS if name in sent}
+        fields = {name: value for name, value in own.items() if not _is_node(value)}
+        nodes = {name: value for name, value in sent.items() if name not in fields}
+        return {**fields, "workflow": nodes}
     return sent
+
+
+def _has_workflow(sent: dict[str, Any]) -> bool:
+    return sent.get("workflow") is not None or sent.get("prompt") is not None
 
 
 def _is_job_of_its_own(sent: dict[str, Any], name: str) -> bool:
     """Tell a job for what the worker keeps: there is a word in the field, and no workflow."""
-    has_workflow = sent.get("workflow") is not None or sent.get("prompt") is not None
-    return isinstance(sent.get(name), str) and not has_workflow
+    return isinstance(sent.get(name), str) and not _has_workflow(sent)
 
 
 def _model_job(job_id: str, sent: dict[str, Any]) -> Job:
@@ -121,9 +143,10 @@ def _workflows_job(job_id: str, sent: dict[str, Any]) -> Job:
 
 def _source(sent: dict[str, Any]) -> Any:
     """Return what a workflow is to be made of; None: it is in the API format, or missing."""
-    workflow = sent.get("workflow")
-    if workflow is None and isinstance(sent.get("prompt"), dict):  # ComfyUI's own name for it
-        return {"prompt": sent["prompt"], "extra_data": sent.get("extra_data") or {}}
+    workflow, prompt = sent.get("workflow"), sent.get("prompt")
+    is_json = isinstance(prompt, str) and prompt.lstrip("\ufeff \t\r\n")[:1] == "{"
+    if workflow is None and (is_json or isinstance(prompt, dict)):  # ComfyUI's own name for it
+        return {"prompt": prompt, "extra_data": sent.get("extra_data") or {}}
     if isinstance(workflow, str) and workflow.strip():
         return workflow
     is_other = isinstance(workflow, dict) and any(
@@ -160,18 +183,21 @@ def _extra_data(sent: Any, problems: Problems) -> dict[str, Any]:
     return kept
 
 
-def _workflow(sent: Any, problems: Problems) -> Workflow:
-    if sent is None:
-        problems.add("workflow", f"is missing. {_EXPORT}")
-    elif not isinstance(sent, dict):
-        problems.add("workflow", f"must be an object, not {kind_of(sent)}. {_EXPORT}")
-    elif not sent:
+def _workflow(sent: dict[str, Any], problems: Problems) -> Workflow:
+    workflow = sent.get("workflow")
+    if workflow is None:
+        others = [name for name in sent if name not in INPUT_FIELDS]
+        beside = f"; sent were {listed(others)}" if others else ""
+        problems.add("workflow", f"is missing{beside}. {_EXPORT}")
+    elif not isinstance(workflow, dict):
+        problems.add("workflow", f"must be an object, not {kind_of(workflow)}. {_EXPORT}")
+    elif not workflow:
         problems.add("workflow", f"has no nodes. {_EXPORT}")
     else:
-        check_shape(sent, "workflow", problems.add)
+        check_shape(workflow, "workflow", problems.add)
         if not problems.details:
-            understand_links(sent)
-        return sent
+            understand_inputs(workflow)
+        return workflow
     return {}
 
 

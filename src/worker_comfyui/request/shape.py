@@ -12,6 +12,11 @@ from worker_comfyui.wording import cut
 MAX_NESTING = 64
 """Levels of lists and objects; ComfyUI's own reader of JSON ends not far above."""
 
+_EXPORTED = (
+    "which every node of an API export has: send the editor's own file (File → Save), or export it "
+    "again with File → Export (API)"
+)
+
 Add = Callable[[str, str], None]
 """Takes a problem: its path in the request, and what is wrong there."""
 
@@ -39,7 +44,7 @@ def _of_node(node: Any) -> list[tuple[str, str]]:
     found = []
     class_type = node.get("class_type")
     if not isinstance(class_type, str) or not class_type:
-        found.append((".class_type", "must be the name of a node class"))
+        found.append((".class_type", f"must be the name of a node class, {_EXPORTED}"))
     if not isinstance(node.get("inputs"), dict):
         found.append((".inputs", "must be an object (empty if the node has no inputs)"))
     return found

@@ -124,6 +124,7 @@ def _resolved(context: JobContext, *, lenient: bool) -> Resolved:
         overrides=job.overrides,
         known=[file.name for file in job.files],
         lenient=lenient,
+        check=context.stop.check,
     )
     sent = job.workflow if job.source is None else job.source
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from worker_comfyui.errors import InvalidRequest, InvalidWorkflow
-from worker_comfyui.job import Workflow, understand_links
+from worker_comfyui.job import Workflow, understand_inputs
 from worker_comfyui.request.problems import Problems
 from worker_comfyui.request.shape import check_shape
 
@@ -31,5 +31,5 @@ def checked(value: Mapping[str, Any], path: str) -> Workflow:
     if problems.details:
         raise problems.error()
     workflow = dict(value)
-    understand_links(workflow)
+    understand_inputs(workflow)
     return workflow

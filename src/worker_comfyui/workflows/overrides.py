@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from random import Random
 from typing import Any
 
 from worker_comfyui.errors import Detail, InvalidRequest
@@ -19,6 +18,8 @@ from worker_comfyui.workflows.editor.node_classes import InputSpec
 from worker_comfyui.workflows.values import RANDOM, Takes, WrongValueError, with_candidates
 
 MAX_OVERRIDES = 1_000
+MAX_KEY = 1_000
+"""Characters of `<node>.<input>`: each of its dots may be the one that is meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,8 @@ def apply(
     workflow: Workflow,
     overrides: Any,
     object_info: Mapping[str, Any],
-    *,
-    random: Random,
-    known: Collection[str] = (),
+    takes: Takes,
+    check: Callable[[], None] = lambda: None,
 ) -> Overridden:
     """Set inputs.
 
@@ -56,9 +56,8 @@ def apply(
         workflow: In the API format.
         overrides: As sent: an object of `"<node>.<input>": value`.
         object_info: Of the ComfyUI that will run it.
-        random: Draws for `"random"`.
-        known: Files that a choice may name although ComfyUI does not list them yet: those that
-            come with the request, and models that will be fetched.
+        takes: Checks the values.
+        check: Raises when it is time to stop.
 
     Raises:
         InvalidRequest: with all problems: unknown or ambiguous names, wrong types, values out of
@@ -66,8 +65,7 @@ def apply(
     """
     _check_shape(overrides)
     problems = Problems(InvalidRequest)
-    found = _Finder(workflow, object_info)
-    takes = Takes(workflow, known, random)
+    found = _Finder(workflow, object_info, check)
     changed = dict(workflow)
     drawn: dict[str, int] = {}
     done: dict[tuple[str, str], str] = {}
@@ -109,7 +107,10 @@ def _check_shape(overrides: Any) -> None:
 class _Finder:
     """Finds the input that a name such as `KSampler.seed` means."""
 
-    def __init__(self, workflow: Workflow, object_info: Mapping[str, Any]) -> None:
+    def __init__(
+        self, workflow: Workflow, object_info: Mapping[str, Any], check: Callable[[], None]
+    ) -> None:
+        self._check = check
         self._workflow = workflow
         self._object_info = object_info
         self._by_title: dict[str, list[str]] = {}
@@ -122,8 +123,13 @@ class _Finder:
 
     def target(self, key: str, path: str, problems: Problems) -> _Target | None:
         """Find the one input that is meant; ids come before titles, titles before classes."""
+        if len(key) > MAX_KEY:
+            message = f"is longer than {MAX_KEY:,} characters, and names no input"
+            problems.note({"path": path, "message": message})
+            return None
         named: list[tuple[str, list[str], str]] = []
         for name, input_name in _splits(key):
+            self._check()
             for nodes in self._named(name):
                 having = [node_id for node_id in nodes if self._has(node_id, input_name)]
                 if len(having) == 1:

@@ -14,6 +14,7 @@ from worker_comfyui.workflows import overrides as setting
 from worker_comfyui.workflows.api_format import checked
 from worker_comfyui.workflows.editor.convert import Circumstances, Conversion, convert
 from worker_comfyui.workflows.sent import Sent, Sources, unwrap
+from worker_comfyui.workflows.values import Takes
 
 MAX_NOTES = 20
 
@@ -49,6 +50,7 @@ class Options:
         lenient: Return problems of the conversion instead of raising them (`dry_run`).
         random: Draws seeds and `{a|b}`.
         now: The time for `%date:...%`; None: this moment.
+        check: Raises when it is time to stop; asked again and again.
     """
 
     sources: Sources = field(default_factory=Sources)
@@ -57,6 +59,7 @@ class Options:
     lenient: bool = False
     random: Random = field(default_factory=SystemRandom)
     now: datetime | None = None
+    check: Callable[[], None] = lambda: None
 
 
 ObjectInfo = Callable[[], Mapping[str, Any]]
@@ -76,6 +79,7 @@ def resolve(sent: Any, object_info: ObjectInfo, options: Options | None = None) 
             detail has the `path` in the request, and where it can the `node_id`, `class_type`,
             `title` and `input`.
         JobError: what reading an address raises.
+        JobCancelled, TimedOut: what `options.check` raises.
     """
     options = options or Options()
     found = unwrap(sent, options.sources)
@@ -88,8 +92,8 @@ def resolve(sent: Any, object_info: ObjectInfo, options: Options | None = None) 
         resolved.workflow,
         options.overrides,
         info(),
-        random=options.random,
-        known=options.known,
+        Takes(resolved.workflow, options.known, options.random),
+        options.check,
     )
     return Resolved(
         changed.workflow,
@@ -118,7 +122,9 @@ def _as_it_is(found: Sent) -> Resolved:
 def _converted(found: Sent, info: _Once, options: Options) -> Resolved:
     # As in the editor, local time: TZ of the container.
     now = options.now or datetime.now().astimezone()
-    circumstances = Circumstances(random=options.random, now=now, path=found.path)
+    circumstances = Circumstances(
+        random=options.random, now=now, path=found.path, check=options.check
+    )
     conversion = convert(found.value, info(), circumstances)
     if conversion.problems.details and not options.lenient:
         raise conversion.problems.error()

@@ -16,7 +16,7 @@ from typing import Any
 
 from worker_comfyui.errors import InvalidRequest
 from worker_comfyui.request.problems import kind_of
-from worker_comfyui.wording import cut
+from worker_comfyui.wording import cut, json_fault
 from worker_comfyui.workflows.api_format import EXPORT, is_api_format
 from worker_comfyui.workflows.editor.reading import is_editor_format
 from worker_comfyui.workflows.embedded import reading as embedded
@@ -201,10 +201,9 @@ def _is_json(data: bytes) -> bool:
 def _json(text: str | bytes, path: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
-        raise InvalidRequest.at(path, f"is a text that is not JSON: {error}") from None
-    except RecursionError:
-        raise InvalidRequest.at(path, "is a text with JSON that is nested too deep") from None
+    except (ValueError, RecursionError) as error:
+        message = f"is a text that is not JSON: {json_fault(error)}"
+        raise InvalidRequest.at(path, message) from None
 
 
 def _from_file(layer: _Layer, data: bytes) -> _Layer:

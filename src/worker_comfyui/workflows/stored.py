@@ -38,9 +38,9 @@ class StoredWorkflows:
             InvalidRequest: there is none of this name, or it cannot be read.
         """
         if not _is_name(name):
-            raise InvalidRequest.at(
-                path, f"{cut(name)!r} is neither JSON nor the name of a stored workflow"
-            )
+            others = "is neither JSON, base64 nor an http(s) URL"
+            message = f"{cut(name)!r} {others}, nor the name of a stored workflow"
+            raise InvalidRequest.at(path, message)
         for folder in self._folders:
             file = _inside(folder, name)
             if file is not None:

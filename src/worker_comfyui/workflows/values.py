@@ -6,6 +6,7 @@ from collections.abc import Collection
 from random import Random
 from typing import Any
 
+from worker_comfyui.comfyui.file_problems import group_of, not_sent
 from worker_comfyui.errors import Detail
 from worker_comfyui.job import Workflow, is_link, wrapped
 from worker_comfyui.wording import cut, likely, listed
@@ -69,10 +70,13 @@ class Takes:
         return self._choice(value, spec) if spec.type == COMBO else _typed(value, spec)
 
     def _link(self, link: list[Any]) -> list[Any]:
-        if link[0] not in self._workflow or not isinstance(link[1], int):
-            raise WrongValueError(
-                {"message": f"is a link to node {cut(link[0])}, which does not exist"}
-            )
+        node_id, output = link
+        if node_id not in self._workflow:
+            message = f"is a link to node {cut(node_id)}, which does not exist"
+            raise WrongValueError({"message": message})
+        if not isinstance(output, int):
+            message = f"is a link to node {cut(node_id)}, whose outputs have the numbers 0, 1, ..."
+            raise WrongValueError({"message": message})
         return link
 
     def _draw(self, spec: InputSpec) -> int:
@@ -90,6 +94,11 @@ class Takes:
             return value
         if isinstance(value, str) and value in self._known:
             return value
+        if isinstance(value, str) and (
+            group := group_of([list(spec.choices), dict(spec.options)], value)
+        ):
+            said = not_sent(value, group, self._known)
+            raise WrongValueError({**said, "received": cut(value)})
         choices = [str(choice) for choice in spec.choices]
         message = f"is {cut(value)!r}, which is not among the choices"
         facts = with_candidates(message, str(value), choices, "there are")

@@ -71,6 +71,19 @@ def test_the_same_nodes_under_other_ids_are_the_same_to_the_cache() -> None:
     assert marks(keys, renamed) == {"2": PROMPT_ID}
 
 
+def test_a_node_with_several_files_has_another_mark_for_each_that_changes() -> None:
+    def scene(*names: str) -> Workflow:
+        files = {"image": names[0], "more": [*names[1:]]}
+        return {"1": node("Load3D", image=files), "2": node("SaveImage", images=["1", 0])}
+
+    keys = CacheKeys()
+    assert marks(keys, scene("a", "b"), {"a": "11", "b": "11"}) == {}
+    contents = [("22", "11"), ("22", "22"), ("33", "22"), ("11", "22"), ("22", "33")]
+    found = [marks(keys, scene("a", "b"), {"a": a, "b": b}).get("1") for a, b in contents]
+    assert None not in found
+    assert len(set(found)) == len(found)
+
+
 def test_another_file_under_the_same_name_marks_the_node_that_names_it() -> None:
     keys = CacheKeys()
     assert marks(keys, loading("a.glb"), {"a.glb": "11"}) == {}

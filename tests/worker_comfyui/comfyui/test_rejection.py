@@ -152,9 +152,11 @@ def test_a_file_name_without_end_is_cut() -> None:
     assert len(detail["message"]) < 2 * MAX_TEXT
 
 
-def test_a_file_of_another_folder_cannot_be_sent() -> None:
-    detail = not_found("LoadImageOutput", "image", "a.png [output]", "Invalid image file", [])
-    assert detail["message"] == "Invalid image file"
+@pytest.mark.parametrize("value", ["a.png", "a.png [input]"])
+def test_a_loader_of_another_folder_takes_what_is_sent(value: str) -> None:
+    detail = not_found("LoadImageOutput", "image", value, "Invalid image file", [])
+    message = "there is no input file 'a.png': send it in `images` under this name"
+    assert detail["message"] == message
 
 
 def not_found(class_type: str, name: str, value: str, said: str, sent: list[str]) -> Detail:
@@ -574,19 +576,68 @@ def test_a_class_that_the_stand_in_lacks_names_a_real_comfyui() -> None:
 LOADERS: dict[str, Any] = {
     "LoadImage": {"input": {"required": {"image": [["a.png"], {"image_upload": True}]}}},
     "LoadLatent": {"input": {"required": {"latent": [["a.latent"]]}}},
+    "LoadImageOutput": {
+        "input": {
+            "required": {"image": ["COMBO", {"image_upload": True, "image_folder": "output"}]}
+        }
+    },
+    "WebcamCapture": {"input": {"required": {"image": ["WEBCAM", {}]}}},
+    "RecordAudio": {"input": {"required": {"audio": ["AUDIO_RECORD", {}]}}},
+    "Load3D": {"input": {"required": {"image": ["LOAD_3D", {}]}}},
     "Text": {"input": {"required": {"text": ["STRING", {}]}}},
 }
+OUTSIDE = ["../../x.png", "/etc/passwd", "a/../../b.png", "x.png [output]", "x [temp]", "..\\x"]
 
 
-@pytest.mark.parametrize("class_type", ["LoadImage", "LoadLatent"])
 @pytest.mark.parametrize(
-    "value", ["../../x.png", "/etc/passwd", "a/../../b.png", "x.png [output]", "x [temp]", "..\\x"]
+    "class_type",
+    ["LoadImage", "LoadLatent", "LoadImageOutput", "WebcamCapture", "RecordAudio", "Load3D"],
 )
-def test_a_file_input_reaches_nothing_outside_the_job(class_type: str, value: str) -> None:
+@pytest.mark.parametrize("value", [*OUTSIDE, "https://../../x.png", "../x.png [input]"])
+@pytest.mark.parametrize("form", ["{}", '{"__value__": {}}', '{"mask": "m.png", "image": {}}'])
+def test_a_file_input_reaches_nothing_outside_the_job(
+    class_type: str, value: str, form: str
+) -> None:
     name = next(iter(LOADERS[class_type]["input"]["required"]))
-    workflow = {"3": {"class_type": class_type, "inputs": {name: value}}}
+    written = json.loads(form.replace("{}", json.dumps(value)))
+    workflow = {"3": {"class_type": class_type, "inputs": {name: written}}}
     (detail,) = outside(workflow, LOADERS.get, [])
     assert (detail["node_id"], detail["input"]) == ("3", name)
+    assert detail["received"] == value
+
+
+@pytest.mark.parametrize("place", ["C:\\loras\\{}", "/workspace/loras/{}", "../{}"])
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("a.safetensors", "; did you mean 'a.safetensors'?"),
+        ("b.gguf", ', such as "b.gguf"'),
+    ],
+)
+def test_the_path_of_a_model_is_no_file_to_send(place: str, name: str, end: str) -> None:
+    loader = {"input": {"required": {"lora_name": [["a.safetensors"], {}]}}}
+    inputs = {"lora_name": place.format(name)}
+    workflow = {"3": {"class_type": "LoraLoader", "inputs": inputs}}
+    (detail,) = outside(workflow, {"LoraLoader": loader}.get, [])
+    assert detail["message"].endswith(f": name the model as it is called here{end}")
+
+
+@pytest.mark.parametrize("names", [["a.png", "../b.png"], ["b.png [output]"]])
+def test_no_name_of_a_list_reaches_outside_the_job(names: list[str]) -> None:
+    inputs = {"image": {"__value__": names}}
+    (detail,) = outside({"3": {"class_type": "LoadImage", "inputs": inputs}}, LOADERS.get, [])
+    assert detail["received"] == names[-1]
+
+
+def test_a_sent_file_that_a_node_does_not_list_is_no_missing_model() -> None:
+    info = {"input_name": "model_file", "input_config": [[], {"file_upload": True}]}
+    problem = {"type": "value_not_in_list", "extra_info": info}
+    workflow = {"1": {"class_type": "Load3D", "inputs": {"model_file": "m.glb"}}}
+    errors = {"1": {"errors": [problem], "class_type": "Load3D"}}
+    (detail,) = node_problems(errors, lookup(workflow, sent=["m.glb"]))
+    assert "'m.glb' was sent" in detail["message"]
+    assert '"3d/m.glb"' in detail["message"]
+    assert "models of this kind" not in detail["message"]
 
 
 @pytest.mark.parametrize(
@@ -596,6 +647,8 @@ def test_a_file_input_reaches_nothing_outside_the_job(class_type: str, value: st
         ("LoadImage", {"image": "x.png [input]"}),
         ("LoadImage", {"image": ["4", 0]}),
         ("Text", {"text": "/imagine a cat ../ [output]"}),
+        ("LoadImage", {"videopreview": {"params": {"fullpath": "/workspace/output/x.mp4"}}}),
+        ("Load3D", {"image": {"image": "a.png", "recording": "", "camera_info": {"fov": 75}}}),
         ("Unknown", {"text": "../x"}),
     ],
 )

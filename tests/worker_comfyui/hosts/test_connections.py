@@ -294,6 +294,14 @@ def refusing_url() -> Iterator[str]:
         yield f"http://127.0.0.1:{unused.getsockname()[1]}/"
 
 
+def test_a_host_that_nobody_knows_is_named() -> None:
+    with pytest.raises(connections.FAILURES) as caught:
+        get("http://nobody.invalid/", soon(5))
+    reason = connections.reason(caught.value)
+    assert reason.startswith("could not be reached: the host nobody.invalid is not known: ")
+    assert "Errno" not in reason
+
+
 def test_a_host_that_refuses_says_so(refusing_url: str) -> None:
     with pytest.raises(connections.FAILURES) as caught:
         get(refusing_url, soon(5))

@@ -15,12 +15,14 @@ from tests.support.hub import Hub, safetensors
 from tests.support.waiting import wait_until
 from worker_comfyui.config import Secret, Settings
 from worker_comfyui.errors import ModelRefused, ModelUnavailable, TimedOut
-from worker_comfyui.models import catalogue
+from worker_comfyui.models import catalogue, store
 from worker_comfyui.models.catalogue import Entry, Origin
 from worker_comfyui.models.ensure import Ensured
 from worker_comfyui.models.service import Models
+from worker_comfyui.models.transfer import fetch
 from worker_comfyui.models.transfer.partial import PIECE_BYTES
 from worker_comfyui.models.transfer.progress import Progress
+from worker_comfyui.models.transfer.remote import Remote
 from worker_comfyui.models.transfer.terms import Means
 from worker_comfyui.stop import JobCancelled, Stop
 from worker_comfyui.volume.model_paths import ModelPaths
@@ -402,6 +404,26 @@ def test_a_cancel_or_a_deadline_ends_it_at_once_and_keeps_what_came(
         [fact] = ensured.fetched
     assert fact["received_bytes"] < len(content)
     assert kit.listed("checkpoints") == ["m.safetensors"]
+
+
+def test_models_behind_one_that_failed_end_before_they_begin(
+    start: Callable[..., Kit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kit = start()
+    names = [f"{number}.safetensors" for number in range(300)]
+    workflow = {
+        name: load(f"https://huggingface.co/a/b/resolve/main/{name}")["4"] for name in names
+    }
+    asked: list[object] = []
+
+    def ask(*arguments: Any) -> Remote:
+        asked.append(arguments)
+        return fetch.ask(*arguments)
+
+    monkeypatch.setattr(store, "ask", ask)
+    with pytest.raises(ModelRefused, match="is not on the hub"):
+        kit.ensure(workflow)
+    assert len(asked) < 50
 
 
 def test_the_entries_of_an_editor_s_file_are_those_of_its_nodes() -> None:

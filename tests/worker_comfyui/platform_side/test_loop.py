@@ -21,7 +21,7 @@ from tests.support.control_plane import (
     until_cancelled,
 )
 from worker_comfyui.comfyui.tracking import Update
-from worker_comfyui.platform_side import sdk
+from worker_comfyui.platform_side import sdk, taking
 from worker_comfyui.platform_side.loop import Loop
 from worker_comfyui.platform_side.running import Runner
 from worker_comfyui.platform_side.taking import Taken
@@ -100,6 +100,25 @@ def test_a_poll_that_brought_nothing_is_not_repeated_at_once(
             assert 1 <= len(platform.polls) <= 3
             platform.take_status = 200
             platform.waiting.append("a")
+            await until(lambda: len(running.platform.posts) == 1)
+
+    asyncio.run(scenario())
+
+
+def test_a_platform_that_has_too_many_requests_is_left_alone_for_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(taking, "REFUSED_PAUSE_S", 0.01)
+    monkeypatch.setattr(taking, "TOO_MANY_PAUSE_S", 1.5)
+
+    async def scenario() -> None:
+        platform = ControlPlane(take_status=429)
+        async with running_loop(FakeWorker(), monkeypatch, platform=platform) as running:
+            await until(lambda: len(platform.polls) == 1)
+            platform.waiting.append("a")
+            platform.take_status = 200
+            await asyncio.sleep(0.5)
+            assert len(platform.polls) == 1
             await until(lambda: len(running.platform.posts) == 1)
 
     asyncio.run(scenario())

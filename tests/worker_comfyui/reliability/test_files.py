@@ -86,6 +86,41 @@ def test_the_same_input_name_with_other_content_gives_the_other_result(
         assert color_of(result["images"][0]) == color
 
 
+def scene(name: str, key: str = "image") -> dict[str, Any]:
+    return {
+        "1": node("TestLoadScene", scene={"mask": "", key: name, "camera": {"zoom": 1}}),
+        "2": node("PreviewAny", source=["1", 0]),
+    }
+
+
+def test_a_file_that_stands_in_an_object_is_that_of_the_job(worker: WorkerUnderTest) -> None:
+    for color in ((255, 0, 0), (0, 255, 0), (255, 0, 0), (0, 0, 255)):
+        result = worker.run(
+            {"workflow": scene("scene.png"), "images": [input_image("scene.png", color)]}
+        )
+        assert [text["text"] for text in result["texts"]] == [str(color)]
+
+
+@pytest.mark.parametrize("place", ["../{}", "{folder}/{}", "{} [output]"])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_no_way_of_writing_a_file_s_name_leads_out_of_the_job(
+    worker: WorkerUnderTest, place: str, wrapped: bool
+) -> None:
+    secret = worker.folders.input.parent / "secret.png"
+    secret.write_bytes(png((1, 2, 3)))
+    name = place.format(secret.name, folder=secret.parent)
+    loaded = saved_input("x.png")
+    loaded["1"]["inputs"]["image"] = {"__value__": name} if wrapped else name
+    try:
+        results = [worker.run({"workflow": workflow}) for workflow in (loaded, scene(name))]
+    finally:
+        secret.unlink()
+    for result in results:
+        assert result["error_code"] == "PROMPT_REJECTED"
+        assert "send the file in `images`" in result["error"]
+        assert 'such as "secret.png"' in result["error"]
+
+
 def test_an_input_of_an_earlier_job_cannot_be_loaded(worker: WorkerUnderTest) -> None:
     request = {"workflow": saved_input("mine.png"), "images": [input_image("mine.png", (1, 2, 3))]}
     assert color_of(worker.run(request)["images"][0]) == (1, 2, 3)

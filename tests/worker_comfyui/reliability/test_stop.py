@@ -13,8 +13,10 @@ import pytest
 from tests.support.waiting import wait_until
 from tests.support.worker import RunningJob, WorkerUnderTest, alive, running_worker, worker_is_clean
 from tests.support.workflows import color_of, input_image, node, saved_image, saved_input
+from tests.worker_comfyui.workflows.graphs import broadcasts
 
 CANCEL_S = 8.0
+"""Within 2 s on a machine of its own."""
 INTERRUPT_S = 1.0
 
 
@@ -219,6 +221,23 @@ def test_the_deadline_counts_all_that_a_job_does_also_the_wait_for_its_turn(
     assert result["error_code"] == "TIMED_OUT"
     assert re.search(r"0\.4 s while it waited for its turn \(inputs 0\.0 s, wait", result["error"])
     assert first.result()["texts"]
+    assert_next_job_is_clean(worker)
+
+
+def test_a_conversion_without_end_is_over_at_the_deadline(worker: WorkerUnderTest) -> None:
+    started = time.monotonic()
+    result = worker.run({"workflow": broadcasts(), "timeout_s": 2})
+
+    assert result["error_code"] == "TIMED_OUT"
+    assert "of 2 s while it read its inputs (inputs 2." in result["error"]
+    assert time.monotonic() - started < 2 + CANCEL_S
+    assert_next_job_is_clean(worker)
+
+
+def test_a_conversion_without_end_is_cancelled(worker: WorkerUnderTest) -> None:
+    job = worker.start({"workflow": broadcasts()})
+    time.sleep(1)  # nothing tells of a conversion
+    cancel_in_time(job)
     assert_next_job_is_clean(worker)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import time
+from posixpath import normpath
 from typing import Any
 
 import pytest
@@ -220,7 +221,13 @@ def test_an_input_that_is_no_object_is_refused(sent: Any, message: str) -> None:
 def test_a_text_that_is_not_json_is_refused(text: str) -> None:
     path, message = problem(text)
     assert path == "input"
-    assert message.startswith("is a text that is not JSON")
+    assert message.startswith("is a text that is not JSON: ")
+
+
+def test_what_python_advises_its_own_users_is_no_message() -> None:
+    sent = '{"workflow": %s}' % ("9" * 5000)
+    message = "is a text that is not JSON: it has a number of thousands of digits"
+    assert problem(sent) == ("input", message)
 
 
 @pytest.mark.parametrize(
@@ -484,9 +491,58 @@ def test_a_link_is_understood_with_numbers_and_texts_mixed_up(link: list[Any]) -
     assert inputs == {"images": ["1", 0], "size": [9, 0], "on": [True, 1]}
 
 
+@pytest.mark.parametrize(
+    ("written", "understood"),
+    [
+        ({"__value__": "a.png"}, "a.png"),
+        ({"__value__": 5}, 5),
+        ({"__value__": ["a", "b"]}, {"__value__": ["a", "b"]}),
+        ({"__value__": {"__value__": 5}}, {"__value__": {"__value__": 5}}),
+    ],
+)
+def test_a_value_that_comfyui_unwraps_is_read_as_what_is_in_it(
+    written: Any, understood: Any
+) -> None:
+    workflow = {"1": {"class_type": "LoadImage", "inputs": {"image": written}}}
+    job = parse({"id": "1", "input": {"workflow": workflow}})
+    assert job.workflow["1"]["inputs"] == {"image": understood}
+
+
 def test_comfyui_s_own_name_for_the_workflow_is_taken() -> None:
     job = parse({"id": "1", "input": {"prompt": WORKFLOW, "client_id": "c"}})
     assert job.source == {"prompt": WORKFLOW, "extra_data": {}}
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"input": {"workflow": WORKFLOW, "timeout_s": 5}},
+        {"input": {"workflow": WORKFLOW}, "timeout_s": 5},
+        {**WORKFLOW, "timeout_s": 5},
+    ],
+)
+def test_a_workflow_in_an_input_of_the_input_or_bare_in_it_is_what_is_meant(sent: Any) -> None:
+    job = parse({"id": "1", "input": copy.deepcopy(sent)})
+    assert (job.workflow, job.source, job.timeout_s) == (WORKFLOW, None, 5)
+
+
+def test_the_editor_s_file_as_the_input_is_the_workflow() -> None:
+    graph: dict[str, Any] = {"nodes": [], "links": [], "models": []}
+    assert parse({"id": "1", "input": graph}).source == graph
+
+
+def test_a_quoted_prompt_is_a_workflow_and_a_prompt_in_words_is_named() -> None:
+    text = json.dumps(WORKFLOW)
+    job = parse({"id": "1", "input": {"prompt": text}})
+    assert job.source == {"prompt": text, "extra_data": {}}
+    with pytest.raises(InvalidWorkflow, match="is missing; sent were 'prompt', 'seed'"):
+        parse({"id": "1", "input": {"prompt": "a cat", "seed": 5}})
+
+
+def test_bare_nodes_do_not_lose_one_without_a_class() -> None:
+    with pytest.raises(InvalidWorkflow, match="every node of an API export has") as caught:
+        parse({"id": "1", "input": {"1": NODE, "2": {"inputs": {}}}})
+    assert caught.value.details[0]["path"] == "workflow.2.class_type"
 
 
 def test_a_node_may_be_called_like_something_else() -> None:
@@ -730,8 +786,8 @@ def test_a_name_that_is_taken_stays_inside_its_folder(name: str) -> None:
     answer = checked({"id": "1", "input": named(name)})
     if isinstance(answer, Job):
         (file,) = answer.files
-        assert file.name == name
+        assert file.name == normpath(name)
         assert not name.startswith("/")
-        assert not {"", ".", ".."} & set(name.split("/"))
+        assert not {"", ".", ".."} & set(file.name.split("/"))
         assert not {"\\", "\x00", "\n", "\r"} & set(name)
         name.encode()

@@ -78,3 +78,18 @@ def chain(length: int) -> Json:
         links.append([number, number - 1, 0, number, 0, "IMAGE"])
     nodes.append(node(length, "PreviewImage", links={"images": length}, gives=()))
     return graph(*nodes, links=[*links, [length, length - 1, 0, length, 0, "IMAGE"]])
+
+
+def broadcasts() -> Any:
+    """Make a file of 30 kB that takes days: each expression looks at each input for long."""
+    own = {"version": "7.8", "input_regex": "(a*)(a*)(a*)b"}
+    properties = {"ue_convert": True, "ue_properties": own}
+    broadcasters = [
+        node(number, "EmptyImage", 8, 8, 1, 0, gives=("IMAGE",), properties=properties)
+        for number in range(100)
+    ]
+    inputs = {"a" * 90 + str(number): None for number in range(100)}
+    taking = node(1000, "ImageInvert", links=inputs, gives=("IMAGE",))
+    for slot in taking["inputs"]:
+        slot["type"] = "IMAGE"
+    return graph(*broadcasters, taking)

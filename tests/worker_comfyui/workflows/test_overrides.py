@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from random import Random
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from tests.worker_comfyui.workflows.pairs import object_info
 from worker_comfyui.errors import Detail, InvalidRequest
 from worker_comfyui.workflows.overrides import MAX_OVERRIDES, Overridden, apply
+from worker_comfyui.workflows.values import Takes
 
 Json = dict[str, Any]
 
@@ -35,8 +37,9 @@ WORKFLOW: Json = {
 }
 
 
-def set_(overrides: Any, **more: Any) -> Overridden:
-    return apply(WORKFLOW, overrides, object_info(), random=Random(1), **more)  # noqa: S311
+def set_(overrides: Any, known: Collection[str] = ()) -> Overridden:
+    takes = Takes(WORKFLOW, known, Random(1))  # noqa: S311
+    return apply(WORKFLOW, overrides, object_info(), takes)
 
 
 def one(key: str, value: Any, **more: Any) -> Any:
@@ -56,7 +59,8 @@ def test_a_combo_of_several_choices_takes_a_list() -> None:
     which = ["COMBO", {"options": ["a", "b"], "multiselect": True, "multi_select": {}}]
     info = {"Several": {"input": {"required": {"which": which}}}}
     workflow = {"1": node("Several", which={"__value__": []})}
-    changed = apply(workflow, {"1.which": ["a", "b"]}, info, random=Random(1))  # noqa: S311
+    takes = Takes(workflow, (), Random(1))  # noqa: S311
+    changed = apply(workflow, {"1.which": ["a", "b"]}, info, takes)
     assert changed.workflow["1"]["inputs"]["which"] == {"__value__": ["a", "b"]}
 
 
@@ -124,8 +128,13 @@ def test_a_name_that_is_unknown_or_ambiguous_lists_candidates(key: str, says: st
         ("5.value", 1, "is 1, but takes BOOLEAN"),
         ("3.sampler_name", "eule", "not among the choices; did you mean 'euler'?"),
         ("3.sampler_name", None, "must be a value, not null"),
+        ("4.image", "new.png", "there is no input file 'new.png': send it in `images`"),
+        ("4.image", "https://example.com/a.png", 'send "images": [{"name": "input.png"'),
+        ("4.image", "/home/me/a.png", "a path on another machine is of no use here"),
+        ("4.image", "a.png [output]", "output and temp folders are empty"),
         ("2.clip", "x", "takes CLIP, which only a link can give"),
         ("2.text", ["99", 0], "is a link to node 99, which does not exist"),
+        ("2.text", ["1", 0.5], "is a link to node 1, whose outputs have the numbers 0, 1, ..."),
         ("3.steps", "random", "`random` is for seeds"),
     ],
 )
@@ -152,7 +161,7 @@ def test_a_value_that_the_input_takes_is_set(key: str, value: Any, result: Any) 
 
 
 def test_a_file_that_comes_with_the_request_is_a_choice() -> None:
-    assert "not among the choices" in refused("4.image", "new.png")["message"]
+    assert "there is no input file" in refused("4.image", "new.png")["message"]
     assert one("4.image", "new.png", known={"new.png"}) == "new.png"
 
 
@@ -166,6 +175,11 @@ def test_a_random_seed_is_drawn_within_its_bounds_and_told() -> None:
 def test_two_names_of_one_input_are_refused() -> None:
     with pytest.raises(InvalidRequest, match=r"sets the same input as '3\.seed'"):
         set_({"3.seed": 1, "KSampler.seed": 2})
+
+
+def test_a_name_of_endless_dots_is_refused_at_once() -> None:
+    with pytest.raises(InvalidRequest, match="is longer than 1,000 characters"):
+        set_({"." * 1_000_000: 1})
 
 
 def test_all_problems_are_told_at_once() -> None:

@@ -152,6 +152,7 @@ def test_old_prompts_lose_what_comfyui_added_when_it_ran_them() -> None:
         ("", "is empty"),
         ("{not json", "is a text that is not JSON"),
         ("[" * 100_000, "nested too deep"),
+        ('{"1": %s}' % ("9" * 5000), "is not JSON: it has a number of thousands of digits"),
         ("portrait", "is a text, but not JSON"),
         ("https://example.com/a.png", "cannot be read here"),
         ({"a": 1}, "no node in it has a `class_type`"),

@@ -69,7 +69,7 @@ def test_a_name_is_found_in_the_first_folder_that_has_it(
     ],
 )
 def test_a_path_is_not_a_name(stored: StoredWorkflows, name: str) -> None:
-    assert "neither JSON nor the name of a stored workflow" in refusal(stored, name)
+    assert "nor an http(s) URL, nor the name of a stored workflow" in refusal(stored, name)
 
 
 def test_a_link_out_of_the_folder_is_not_followed(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -194,8 +195,8 @@ def _has_flag(arguments: Sequence[str], flag: str) -> bool:
 
 
 def problems(settings: Settings) -> list[str]:
-    """List what is wrong with COMFYUI_ARGS, as far as the worker reads them."""
-    found = []
+    """List what is wrong with where ComfyUI is and, as far as the worker reads it, COMFYUI_ARGS."""
+    found = [] if settings.comfy_host else _misplaced(settings)
     readers: tuple[Callable[[], object], ...] = (
         lambda: given_port(settings),
         lambda: FolderFlags.of(settings.comfyui_args),
@@ -209,3 +210,14 @@ def problems(settings: Settings) -> list[str]:
     if any(_has_flag(settings.comfyui_args, flag) for flag in ("--tls-keyfile", "--tls-certfile")):
         found.append("COMFYUI_ARGS: the worker speaks plain HTTP with ComfyUI: leave out --tls-*")
     return list(dict.fromkeys(found))
+
+
+def _misplaced(settings: Settings) -> list[str]:
+    found = []
+    main = settings.comfyui_path / "main.py"
+    if not main.is_file():
+        found.append(f"COMFYUI_PATH must be ComfyUI's folder, but there is no {main}")
+    python = interpreter(settings)
+    if settings.comfyui_python and shutil.which(python) is None:
+        found.append(f"COMFYUI_PYTHON must be a Python that can be run, which {python} is not")
+    return found

@@ -20,6 +20,7 @@ from worker_comfyui.comfyui.process.incarnation import Incarnation, Run, Starter
 from worker_comfyui.comfyui.process.restarts import Restarts
 from worker_comfyui.config import Settings
 from worker_comfyui.errors import ComfyCrashed, ComfyStartFailed, StartError
+from worker_comfyui.wording import cut
 
 if TYPE_CHECKING:
     from worker_comfyui.comfyui.process.watch import Watch
@@ -238,7 +239,8 @@ class Supervisor:
         try:
             run = self._starter.start(self._number, self._note_error)
         except OSError as error:
-            reason = f"ComfyUI could not be started: {error} (see COMFYUI_PATH, COMFYUI_PYTHON)"
+            what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
+            reason = f"ComfyUI could not be started: {what} (see COMFYUI_PATH, COMFYUI_PYTHON)"
             return Ended(reason), []
         try:
             ended = self._watched(run)
@@ -261,7 +263,7 @@ class Supervisor:
         if isinstance(found, Ended):
             return found
         self._version = _version(found)
-        _log_ready(self._version, found, time.monotonic() - started)
+        _log_ready(self._version, _devices(found), time.monotonic() - started)
         with self._changed:
             self._ever_ready = True
             self._ready = run.incarnation
@@ -298,20 +300,21 @@ class Supervisor:
 def _version(description: dict[str, Any]) -> str | None:
     system = description.get("system")
     version = system.get("comfyui_version") if isinstance(system, dict) else None
-    return version[:MAX_VERSION] if isinstance(version, str) else None
+    return cut(version, MAX_VERSION) if isinstance(version, str) and version else None
 
 
-def _log_ready(version: str | None, description: dict[str, Any], seconds: float) -> None:
+def _devices(description: dict[str, Any]) -> list[str]:
     found = description.get("devices")
-    devices = [
-        str(device.get("name"))[:MAX_VERSION]
-        for device in (found if isinstance(found, list) else [])[:MAX_DEVICES]
-        if isinstance(device, dict)
-    ]
+    devices = found[:MAX_DEVICES] if isinstance(found, list) else []
+    names = [device.get("name") for device in devices if isinstance(device, dict)]
+    return [cut(name, MAX_VERSION) for name in names if isinstance(name, str) and name]
+
+
+def _log_ready(version: str | None, devices: list[str], seconds: float) -> None:
     log.info(
-        "ComfyUI %s is ready after %.1f s on %s",
-        version,
+        "ComfyUI%s is ready after %.1f s%s",
+        f" {version}" if version else "",
         seconds,
-        ", ".join(devices),
+        f" on {', '.join(devices)}" if devices else "",
         extra={"event": "comfyui_ready", "seconds": round(seconds, 3)},
     )

@@ -7,7 +7,7 @@ random or broken, docs/workflows.md says what happens instead.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
@@ -62,12 +62,14 @@ class Circumstances:
         now: For `%date:...%` in file names.
         queued: Whether links are made that packs make only when a prompt is queued.
         path: The file's place in the request.
+        check: Raises when it is time to stop; asked for each node, and where one may take long.
     """
 
     random: Random = field(default_factory=Random)
     now: datetime = field(default_factory=lambda: datetime.now().astimezone())
     queued: bool = True
     path: str = "workflow"
+    check: Callable[[], None] = lambda: None
 
 
 def convert(
@@ -83,24 +85,25 @@ def convert(
     Raises:
         InvalidRequest: the file is not one of the editor's, or too large.
     """
-    file = read(raw, circumstances.path)
+    check = circumstances.check
+    file = read(raw, circumstances.path, check)
     classes = NodeClasses(object_info)
     renumber(file)
     # After the ids are unique: the editor numbers what groups become after all others.
-    group_values = expand(file, classes)
+    group_values = expand(file, classes, check)
     find_hosts(file)
     graphs = build_order(file)
-    _build(graphs, classes, group_values)
+    _build(graphs, classes, group_values, check)
     for graph in graphs:
-        _finish(graph)
+        _finish(graph, check)
     for graph in graphs:
         # Not before all graphs are loaded: the editor does this when it exports (executionUtil.ts).
         _apply_primitives(graph, circumstances.now)
     problems, notes = Problems(InvalidRequest), list[str]()
     if circumstances.queued:
         for graph in graphs:
-            everywhere.connect(graph, problems, notes)
-    exporter = Exporter(file.root, circumstances.random, circumstances.now, problems)
+            everywhere.connect(graph, problems, notes, check)
+    exporter = Exporter(file.root, circumstances.random, circumstances.now, problems, check)
     workflow = exporter.run()
     randomized = list(_randomized(workflow, exporter.emitted))
     notes += _made_in_browser(exporter.emitted)
@@ -124,24 +127,33 @@ def _randomized(workflow: Workflow, nodes: Mapping[str, Emitted]) -> Iterator[st
 
 
 def _build(
-    graphs: list[Graph], classes: NodeClasses, group_values: Mapping[str, GroupValues]
+    graphs: list[Graph],
+    classes: NodeClasses,
+    group_values: Mapping[str, GroupValues],
+    check: Callable[[], None],
 ) -> None:
     instances: dict[str, list[Node]] = defaultdict(list)
     for graph in graphs:
         for node in graph.nodes.values():
-            _build_node(node, classes, instances)
+            check()
+            _build_node(node, classes, instances, check)
         merge_links(graph)
         if graph.id in group_values:
             assign_values(group_values[graph.id])
         for node in graph.nodes.values():
             # Not while nodes are built: an entry may mean one further down.
             if node.definition is not None and "proxyWidgets" in node.properties:
-                Migration(node, node.definition, instances[node.type]).run()
+                Migration(node, node.definition, instances[node.type], check).run()
 
 
-def _build_node(node: Node, classes: NodeClasses, instances: dict[str, list[Node]]) -> None:
+def _build_node(
+    node: Node,
+    classes: NodeClasses,
+    instances: dict[str, list[Node]],
+    check: Callable[[], None],
+) -> None:
     if node.definition is not None:
-        build_host(node, node.definition)
+        build_host(node, node.definition, check)
         instances[node.type].append(node)
         return
     node_class = classes.get(node.type)
@@ -153,9 +165,10 @@ def _build_node(node: Node, classes: NodeClasses, instances: dict[str, list[Node
     restore.restore(node, node_class)
 
 
-def _finish(graph: Graph) -> None:
+def _finish(graph: Graph, check: Callable[[], None]) -> None:
     """Do what the editor does when a whole graph is loaded."""
     for node in graph.nodes.values():
+        check()
         # Of others the editor does not know which widgets they have.
         if node.node_class is not None:
             restore.drop_ghosts(node)
@@ -165,7 +178,7 @@ def _finish(graph: Graph) -> None:
             primitives.prepare(node, graph, where)
     for node in graph.nodes.values():
         if node.definition is not None:
-            repair_host(node)
+            repair_host(node, check)
         else:
             restore.repair(node)
     # Last: the editor does it a frame after loading.

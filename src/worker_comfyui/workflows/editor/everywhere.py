@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from worker_comfyui.request.problems import Problems
+from worker_comfyui.wording import cut
 from worker_comfyui.workflows.editor.graph import (
     INPUT_PANEL,
     OUTPUT_PANEL,
@@ -50,8 +51,15 @@ def _is_broadcaster(node: Node) -> bool:
     return node.type.startswith("Anything Everywhere") or node.type in {_PROMPTS, _SEED}
 
 
-def connect(graph: Graph, problems: Problems, notes: list[str]) -> None:
-    """Make the links that the pack makes, where exactly one broadcast of the top rank fits."""
+def connect(graph: Graph, problems: Problems, notes: list[str], check: Callable[[], None]) -> None:
+    """Make the links that the pack makes, where exactly one broadcast of the top rank fits.
+
+    Args:
+        graph: It is changed.
+        problems: Takes what cannot be linked.
+        notes: Takes what the caller may want to know.
+        check: Raises when it is time to stop: each broadcast is compared with each input.
+    """
     by_type: dict[str, list[_Broadcast]] = defaultdict(list)
     count = 0
     for node in graph.nodes.values():
@@ -64,8 +72,8 @@ def connect(graph: Graph, problems: Problems, notes: list[str]) -> None:
         problems.note({"path": graph.path, "message": message})
         return
     if by_type:
-        _connect_inputs(graph, by_type, notes)
-        _connect_ports(graph, by_type)
+        _connect_inputs(graph, by_type, notes, check)
+        _connect_ports(graph, by_type, check)
 
 
 def _can_broadcast(node: Node) -> bool:
@@ -74,32 +82,41 @@ def _can_broadcast(node: Node) -> bool:
     )
 
 
-def _connect_inputs(graph: Graph, by_type: dict[str, list[_Broadcast]], notes: list[str]) -> None:
+def _connect_inputs(
+    graph: Graph,
+    by_type: dict[str, list[_Broadcast]],
+    notes: list[str],
+    check: Callable[[], None],
+) -> None:
     for node in graph.nodes.values():
         if node.mode in {Mode.NEVER, Mode.BYPASS} or _is_broadcaster(node):
             continue
         if node.properties.get("rejects_ue_links"):
             continue
         for index, slot in enumerate(node.inputs):
+            check()  # thousands may be linked behind one long chain of bypassed nodes
             if slot.type not in by_type or _is_connected(slot, graph):
                 continue
             if _is_open(node, slot):
-                best = _best(by_type[slot.type], node, slot.name)
+                others = (one for one in by_type[slot.type] if one.origin != node.id)
+                best = _best(others, node.shown_title, slot.name, check)
                 if len(best) > 1:
                     notes.append(
-                        f"node {node.id} ({node.type}), input `{slot.name}`: several broadcasts of "
-                        "cg-use-everywhere fit, so that the pack links none"
+                        f"node {cut(node.id)} ({cut(node.type)}), input `{cut(slot.name)}`: "
+                        "several broadcasts of cg-use-everywhere fit, so that the pack links none"
                     )
                 elif best:
                     slot.link = _link(graph, best[0], node.id, index)
 
 
-def _connect_ports(graph: Graph, by_type: dict[str, list[_Broadcast]]) -> None:
+def _connect_ports(
+    graph: Graph, by_type: dict[str, list[_Broadcast]], check: Callable[[], None]
+) -> None:
     for index, port in enumerate(graph.outputs):
         if port.type in by_type and not any(link in graph.links for link in port.links):
-            fitting = [one for one in by_type[port.type] if one.fits("", port.name)]
-            if len(_top(fitting)) == 1:
-                port.links = [_link(graph, _top(fitting)[0], OUTPUT_PANEL, index)]
+            best = _best(by_type[port.type], "", port.name, check)
+            if len(best) == 1:
+                port.links = [_link(graph, best[0], OUTPUT_PANEL, index)]
 
 
 def _link(graph: Graph, broadcast: _Broadcast, target: str, index: int) -> str:
@@ -115,14 +132,15 @@ def _link(graph: Graph, broadcast: _Broadcast, target: str, index: int) -> str:
     return link.id
 
 
-def _best(candidates: list[_Broadcast], node: Node, input_name: str) -> list[_Broadcast]:
-    title = node.shown_title
-    return _top(
-        [one for one in candidates if one.origin != node.id and one.fits(title, input_name)]
-    )
-
-
-def _top(fitting: list[_Broadcast]) -> list[_Broadcast]:
+def _best(
+    candidates: Iterable[_Broadcast], title: str, input_name: str, check: Callable[[], None]
+) -> list[_Broadcast]:
+    """List those of the highest rank that fit."""
+    fitting = []
+    for one in candidates:
+        check()  # each has regular expressions of the file
+        if one.fits(title, input_name):
+            fitting.append(one)
     rank = max((one.priority for one in fitting), default=0)
     return [one for one in fitting if one.priority == rank]
 

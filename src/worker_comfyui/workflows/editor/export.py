@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
@@ -22,6 +23,8 @@ from worker_comfyui.workflows.editor.virtual import REFUSED, Role, role
 
 MAX_INPUTS = 2_000_000
 """Inputs of all nodes that run, each copy of a subgraph counted."""
+MAX_BYTES = 64 << 20
+"""JSON of all nodes that run, each copy counted: a short file may hold a long text many times."""
 
 _SILENT = {Mode.NEVER, Mode.BYPASS}
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -44,13 +47,23 @@ class Exporter:
         random: Draws `{a|b}`.
         now: For `%date:...%`.
         problems: Takes what cannot be written.
+        check: Raises when it is time to stop; asked for each node.
     """
 
-    def __init__(self, root: Graph, random: Random, now: datetime, problems: Problems) -> None:
+    def __init__(
+        self,
+        root: Graph,
+        random: Random,
+        now: datetime,
+        problems: Problems,
+        check: Callable[[], None],
+    ) -> None:
         self._root = root
         self._random = random
+        self._check = check
         self._replacements = text.Replacements(root, now)
         self._inputs_left = MAX_INPUTS
+        self._bytes_left = MAX_BYTES
         self._tracer = Tracer()
         self.problems = problems
         self.emitted: dict[str, Emitted] = {}
@@ -73,7 +86,9 @@ class Exporter:
         return isinstance(value, list) and value[0] not in self.emitted
 
     def _collect(self, scope: Scope, node: Node) -> None:
+        self._check()
         emitted = Emitted(f"{scope.prefix}{node.id}", node, scope)
+        self._count(len(emitted.id))
         kind = role(node)
         if kind in {Role.REAL, Role.MISSING, Role.REFUSED}:
             self.emitted[emitted.id] = emitted
@@ -92,12 +107,23 @@ class Exporter:
             self.problems.note(detail)
 
     def _node(self, emitted: Emitted) -> dict[str, Any]:
+        self._check()
         node = emitted.node
-        return {
+        sent = {
             "inputs": self._inputs(emitted),
             "class_type": node.type,
             "_meta": {"title": node.shown_title},
         }
+        self._count(_size(sent))
+        return sent
+
+    def _count(self, size: int) -> None:
+        self._bytes_left -= size
+        if self._bytes_left < 0:
+            raise InvalidRequest.at(
+                self._root.path,
+                f"becomes more than {MAX_BYTES >> 20} MB, each copy of a subgraph counted",
+            )
 
     def _inputs(self, emitted: Emitted) -> dict[str, Any]:
         node = emitted.node
@@ -138,6 +164,13 @@ class Exporter:
         if widget.kind == "CURVE" and isinstance(value, list):
             return {"__type__": "CURVE", **wrapped(value)}
         return wrapped(value)
+
+
+def _size(sent: dict[str, Any]) -> int:
+    try:
+        return len(json.dumps(sent))
+    except RecursionError:  # what is nested so deep is refused when the result is checked
+        return 0
 
 
 def _missing(node: Node) -> str:

@@ -8,7 +8,7 @@ of today's.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,8 @@ from worker_comfyui.workflows.editor.virtual import PRIMITIVE, REROUTE
 
 PREFIXES = ("workflow>", "workflow/")  # the second in older files
 MAX_DEPTH = 20
+MAX_PARTS = 500_000
+"""Links, inputs and outputs of all group nodes, each copy of a group counted."""
 
 
 @dataclass(slots=True)
@@ -50,8 +52,13 @@ class _Group:
     widget_names: dict[str, tuple[Node, Slot]] = field(default_factory=dict)
 
 
-def expand(file: File, classes: NodeClasses) -> dict[str, GroupValues]:
+def expand(file: File, classes: NodeClasses, check: Callable[[], None]) -> dict[str, GroupValues]:
     """Turn all group nodes of a file into hosts.
+
+    Args:
+        file: It is changed.
+        classes: ComfyUI's.
+        check: Raises when it is time to stop.
 
     Returns:
         What each of them stores, by the ids of their definitions.
@@ -73,6 +80,7 @@ def expand(file: File, classes: NodeClasses) -> dict[str, GroupValues]:
             name = _name(node, groups)
             if name is None:
                 continue
+            check()
             if depth >= MAX_DEPTH:
                 raise InvalidRequest.of(
                     [{**node.where(), "message": "its groups are nested too deep"}]
@@ -111,6 +119,7 @@ class _Counter:
         self._last = max([file.root.last_node_id, *used])
         self._path = file.root.path
         self._count = sum(len(graph.listed) for graph in graphs)
+        self._parts = 0
 
     def next(self) -> str:
         """Return a new id."""
@@ -119,6 +128,18 @@ class _Counter:
             raise InvalidRequest.at(self._path, f"has more than {MAX_NODES} nodes in its groups")
         self._last += 1
         return str(self._last)
+
+    def count(self, group: _Group) -> None:
+        """Note the links and slots of one more group: a short file may name a large one often.
+
+        Raises:
+            InvalidRequest: there are too many.
+        """
+        slots = sum(len(node.file_slots) + len(node.outputs) for node in group.members)
+        self._parts += len(group.inner) + slots
+        if self._parts > MAX_PARTS:
+            message = f"has more than {MAX_PARTS} links, inputs and outputs in its groups"
+            raise InvalidRequest.at(self._path, message)
 
 
 def _read_group(raw: Mapping[str, Any], path: str, counter: _Counter) -> _Group:
@@ -141,6 +162,7 @@ def _read_group(raw: Mapping[str, Any], path: str, counter: _Counter) -> _Group:
     graph.listed = members
     graph.index()
     group = _Group(graph, raw, members, labels, list(_inner_links(raw, len(members))))
+    counter.count(group)
     for origin, origin_slot, target, target_slot in group.inner:
         group.outgoing[origin].add(origin_slot)
         group.incoming[target].add(target_slot)

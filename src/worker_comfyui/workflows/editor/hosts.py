@@ -7,14 +7,20 @@ Frontend lib/litegraph/src/subgraph/SubgraphNode.ts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from worker_comfyui.workflows.editor.graph import UNSET, Graph, Node, Port, Slot, Widget
 
 
-def build_host(node: Node, definition: Graph) -> None:
-    """Make a host's slots from its definition, and read what the file has for them."""
+def build_host(node: Node, definition: Graph, check: Callable[[], None]) -> None:
+    """Make a host's slots from its definition, and read what the file has for them.
+
+    Args:
+        node: The host.
+        definition: Its subgraph, built.
+        check: Raises when it is time to stop: an input may lead through a hundred subgraphs.
+    """
     by_name = {slot.name: slot for slot in node.file_slots}
     node.inputs = []
     for port in definition.inputs:
@@ -22,6 +28,7 @@ def build_host(node: Node, definition: Graph) -> None:
         node.inputs.append(Slot(port.name, port.type, stored.link if stored else None))
     node.outputs = [port.type for port in definition.outputs]
     for slot, port in zip(node.inputs, definition.inputs, strict=True):
+        check()
         promote(slot, port, definition)
     _assign_values(node)
 
@@ -104,9 +111,10 @@ def _quarantined(node: Node) -> dict[str, Any]:
     return values
 
 
-def repair_host(node: Node) -> None:
+def repair_host(node: Node, check: Callable[[], None]) -> None:
     """Let a promoted combo without a value take its first choice, as the editor does on loading."""
     for slot in node.inputs:
+        check()
         if slot.promoted and slot.value is None:
             widget = deepest_widget(node, slot.name)
             if widget is not None and widget.choices:

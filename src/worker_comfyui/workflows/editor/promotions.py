@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,12 +51,16 @@ class Migration:
     Args:
         host: Whose definition is built, and whose slots are read.
         instances: All hosts of the same definition that are built so far, this one among them.
+        check: Raises when it is time to stop.
     """
 
-    def __init__(self, host: Node, definition: Graph, instances: list[Node]) -> None:
+    def __init__(
+        self, host: Node, definition: Graph, instances: list[Node], check: Callable[[], None]
+    ) -> None:
         self._host = host
         self._definition = definition
         self._instances = instances
+        self._check = check
         self._sources: dict[tuple[str, str], str] = {}
         values = host.stored if isinstance(host.stored, list) else []
         self._entries = [
@@ -73,6 +78,7 @@ class Migration:
             message = "its subgraph has too many inputs and hosts"
             raise InvalidRequest.of([{**self._host.where(), "message": message}])
         for port in self._definition.inputs:
+            self._check()
             source = _source(port, self._definition)
             if source is not None:
                 self._sources.setdefault(source, port.name)
@@ -115,6 +121,7 @@ class Migration:
         return node.widget(name) is not None
 
     def _plan(self, entry: Entry, mentioned: Counter[str]) -> tuple[str, str]:
+        self._check()
         linked_input = self._sources.get((entry.node_id, entry.name))
         if linked_input is not None:
             return "linked", linked_input
@@ -177,6 +184,7 @@ class Migration:
             slot.link = link.id
         self._definition.inputs.append(port)
         for instance in self._instances:
+            self._check()
             added = Slot(name, kind)
             promote(added, port, self._definition)
             instance.inputs.append(added)

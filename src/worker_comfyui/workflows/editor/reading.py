@@ -5,7 +5,7 @@ Both schemas are read (0.4: links are arrays, 1.0: objects), entry by entry, sin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from worker_comfyui.errors import InvalidRequest
@@ -25,19 +25,24 @@ def is_editor_format(value: Any) -> bool:
     return isinstance(value, Mapping) and isinstance(value.get("nodes"), list)
 
 
-def read(raw: Mapping[str, Any], path: str = "workflow") -> File:
+def read(raw: Mapping[str, Any], path: str, check: Callable[[], None]) -> File:
     """Read a file.
+
+    Args:
+        raw: The file.
+        path: Its place in the request.
+        check: Raises when it is time to stop.
 
     Raises:
         InvalidRequest: something has the wrong shape, or there is too much of it.
     """
-    root = _graph(raw, path)
+    root = _graph(raw, path, check)
     definitions: dict[str, Graph] = {}
     waiting = list(_definitions(raw, path))
     total = len(root.listed)
     while waiting:
         where, definition = waiting.pop(0)
-        graph = _graph(definition, where)
+        graph = _graph(definition, where, check)
         graph.id = _id(definition.get("id"), f"{where}.id")
         graph.name = str(definition.get("name") or "")
         graph.inputs = list(_ports(definition, "inputs", where))
@@ -55,12 +60,14 @@ def _definitions(raw: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mappi
     yield from objects(section, "subgraphs", f"{path}.definitions")
 
 
-def _graph(raw: Mapping[str, Any], path: str) -> Graph:
+def _graph(raw: Mapping[str, Any], path: str, check: Callable[[], None]) -> Graph:
     graph = Graph(path, last_node_id=_last_node_id(raw, path))
     for where, node in objects(raw, "nodes", path):
+        check()
         graph.listed.append(read_node(node, where, graph))
     graph.index()
     for link in _links(raw, path):
+        check()
         graph.links[link.id] = link
     return graph
 

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-import json
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+import pytest
+
+from worker_comfyui.comfyui.process.supervisor import Supervisor
+from worker_comfyui.config import Settings
 
 SRC = Path(__file__).resolve().parents[4] / "src"
 HANG_S = 2.0
@@ -32,7 +38,8 @@ while True:
 class SlowComfyui:
     """Answers what the supervisor asks; `hold()` lets it wait for `answer`."""
 
-    def __init__(self) -> None:
+    def __init__(self, body: bytes = b'{"system": {}, "devices": []}') -> None:
+        self.body = body
         self.answer = threading.Event()
         self.answer.set()
         self.asked = threading.Event()
@@ -56,11 +63,10 @@ def serving(comfyui: SlowComfyui) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             comfyui.was_asked()
-            body = json.dumps({"system": {}, "devices": []}).encode()
             self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(comfyui.body)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(comfyui.body)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -87,6 +93,71 @@ def supervising(address: str) -> Iterator[subprocess.Popen[str]]:
             yield process
         finally:
             process.kill()
+
+
+def ready_line(system: bytes, devices: bytes, caplog: pytest.LogCaptureFixture) -> str:
+    """Let a supervisor find a ComfyUI that describes itself so; return what it logs, in short."""
+    body = b'{"system": %b, "devices": %b}' % (system, devices)
+    with serving(SlowComfyui(body)) as address, caplog.at_level(logging.INFO):
+        supervisor = Supervisor(Settings(comfy_host=address), {})
+        supervisor.start()
+        try:
+            assert supervisor.wait_ready()
+        finally:
+            supervisor.stop()
+    (line,) = [text for text in caplog.messages if "is ready" in text]
+    assert line.isprintable()
+    assert f"ComfyUI {supervisor.version or 'is'} " in line
+    return re.sub(r"[0-9.]+ s", "N s", line)
+
+
+@pytest.mark.parametrize(
+    "devices",
+    [
+        *(b"[]", b"null", b"{}", b"5", b'"cuda"', b"NaN", b"[[]]", b"[null, 1e999, -5, true]"),
+        *(b"[{}]", b'[{"name": null}]', b'[{"name": 5}]', b'[{"name": NaN}]', b'[{"name": ""}]'),
+        *(b'[{"name": {"a": "b"}}]', b'[{"name": ["cuda:0"]}]', b'[{"name": -%b}]' % (b"9" * 4000)),
+        b'[{"name": %b}]' % (b"[" * 900 + b"]" * 900),
+    ],
+)
+def test_a_comfyui_that_names_no_device_is_ready(
+    devices: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = ready_line(b'{"comfyui_version": "0.3.64"}', devices, caplog)
+    assert line == "ComfyUI 0.3.64 is ready after N s"
+
+
+@pytest.mark.parametrize(
+    ("devices", "named"),
+    [
+        (b'[{"name": "cuda:0", "vram_total": "much"}]', "cuda:0"),
+        (b'[{"name": "cuda:0", "vram_total": -1}, {"name": 5}, {"name": "cpu"}]', "cuda:0, cpu"),
+        (rb'[{"name": "a\nb\u001b[31m\ud800"}]', "a�b�[31m�"),
+        (b'[{"name": "%b"}]' % (b"x" * 5000), "x" * 61 + "..."),
+        (b"[%b]" % b",".join([b'{"name": "a"}'] * 500), ", ".join("a" * 16)),
+    ],
+)
+def test_devices_are_named_in_one_short_line(
+    devices: bytes, named: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = ready_line(b'{"comfyui_version": "0.3.64"}', devices, caplog)
+    assert line == f"ComfyUI 0.3.64 is ready after N s on {named}"
+
+
+@pytest.mark.parametrize(
+    ("system", "version"),
+    [
+        *((b"null", ""), (b"[]", ""), (b"5", ""), (b"{}", ""), (b'{"comfyui_version": ""}', "")),
+        *((b'{"comfyui_version": null}', ""), (b'{"comfyui_version": 0.3}', "")),
+        (rb'{"comfyui_version": "1\n2\ud800"}', " 1�2�"),
+        (b'{"comfyui_version": "%b"}' % (b"x" * 5000), " " + "x" * 61 + "..."),
+    ],
+)
+def test_a_version_that_is_none_is_not_told(
+    system: bytes, version: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = ready_line(system, b'[{"name": "cpu"}]', caplog)
+    assert line == f"ComfyUI{version} is ready after N s on cpu"
 
 
 def test_a_worker_that_was_frozen_for_long_does_not_blame_comfyui() -> None:
