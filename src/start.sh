@@ -21,17 +21,21 @@ fi
 scratch=${TMPDIR:-/tmp}
 # Another user than root has no home in the image, and caches go there.
 [[ -w ${HOME:-/} ]] || export HOME=$scratch
-if [[ -d ${COMFYUI_PATH:-} && -w $COMFYUI_PATH ]]; then
-  # Some nodes write to `output` in the current folder, which is ComfyUI's, without asking it where to.
-  export COMFYUI_ARGS="--output-directory $COMFYUI_PATH/output ${COMFYUI_ARGS:-}"
-elif [[ -d ${COMFYUI_PATH:-} ]]; then
+if [[ -d ${COMFYUI_PATH:-} ]]; then
   # Without the right to write beside ComfyUI's code (docker run --user, --read-only), its folders are elsewhere.
   own=$scratch/comfyui
-  mkdir -p "$own"/{input,output,user}
-  cp -r "$COMFYUI_PATH/input/." "$own/input"
-  COMFYUI_ARGS="--input-directory $own/input --output-directory $own/output --temp-directory $own --user-directory $own/user \
---database-url sqlite:///$own/user/comfyui.db ${COMFYUI_ARGS:-}"
-  export COMFYUI_ARGS
+  folders=
+  if [[ ! -w $COMFYUI_PATH ]]; then
+    mkdir -p "$own"/{input,output,user}
+    cp -r "$COMFYUI_PATH/input/." "$own/input"
+    folders="--input-directory $own/input --temp-directory $own --user-directory $own/user \
+--database-url sqlite:///$own/user/comfyui.db"
+  fi
+  # Some nodes write to `output` in the current folder, which is ComfyUI's, without asking it where to: that is its
+  # output folder, but where nobody can write there.
+  output=$COMFYUI_PATH/output
+  [[ -w $COMFYUI_PATH || -w $output ]] || output=$own/output
+  export COMFYUI_ARGS="--output-directory $output $folders ${COMFYUI_ARGS:-}"
 fi
 
 # The request that a worker outside of RunPod runs: that of the current folder, or the image's own.

@@ -95,18 +95,23 @@ class Worker:
                 log.info("job cancelled", extra={"event": "job_cancelled"})
                 raise
             except JobError as error:
-                result = self._redactor.value(error.as_result())
-                extra = {"event": "job_failed", "error_code": error.code, **error.for_log()}
-                # It says all; a record of the error itself would keep its frames alive.
-                log.error(str(error), extra=extra)  # noqa: TRY400
+                result = self._failed(error)
             except RecursionError:  # what nests without end is what was sent
-                result = InvalidRequest("the job is nested too deeply").as_result()
+                result = self._failed(InvalidRequest("the job is nested too deeply"))
             except Exception as error:
-                log.exception("the worker failed", extra={"event": "job_failed"})
+                extra = {"event": "job_failed", "error_code": InternalError.code}
+                log.exception("the worker failed", extra=extra)
                 result = InternalError(f"{type(error).__name__} in the worker").as_result()
             if self.must_retire:
                 result["refresh_worker"] = True  # the SDK's name for it; `results.post` obeys
             return dict(strict.clean(result))
+
+    def _failed(self, error: JobError) -> dict[str, Any]:
+        extra = {"event": "job_failed", "error_code": error.code, **error.for_log()}
+        # It says all; a record of the error itself would keep its frames alive.
+        log.error(str(error), extra=extra)
+        result: dict[str, Any] = self._redactor.value(error.as_result())
+        return result
 
     def close(self) -> None:
         """Close the connections to ComfyUI, and read no more models."""

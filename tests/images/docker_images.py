@@ -30,6 +30,7 @@ from models.variants import load
 from tests.support.comfyui import free_port
 from tests.support.hub import Hub, safetensors
 from tests.support.waiting import comes_true
+from tests.support.workflows import node, saved_image
 from worker_comfyui.models.transfer.partial import PIECE_BYTES
 
 # The first builds, which take long on a slow machine, are fixtures: their time is not a test's.
@@ -56,6 +57,11 @@ def docker(
     )
     assert not check or result.returncode == 0, result.stdout[-5000:]
     return result.stdout
+
+
+def copied(container: str, path: str) -> bytes:
+    """What lies there in a container, as an archive."""
+    return subprocess.check_output(["docker", "cp", f"{container}:{path}", "-"])
 
 
 def gateway() -> str:
@@ -117,8 +123,12 @@ def comfyui_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """local_comfyui, laid out as ComfyUI's source."""
     folder = tmp_path_factory.mktemp("comfyui-source")
     shutil.copytree(ROOT / "src" / "local_comfyui", folder / "local_comfyui")
+    # Its folders are beside it, unless a flag says otherwise.
     (folder / "main.py").write_text(
-        "import sys\nfrom local_comfyui.application import run\nsys.exit(run(sys.argv[1:]))\n"
+        "import pathlib, sys\n"
+        "from local_comfyui.application import run\n"
+        "beside = ['--base-directory', str(pathlib.Path(__file__).parent)]\n"
+        "sys.exit(run([*beside, *sys.argv[1:]]))\n"
     )
     (folder / "comfyui_version.py").write_text('__version__ = "0.0.1"\n')
     (folder / "requirements.txt").write_text("aiohttp\npillow\n")
@@ -227,6 +237,24 @@ def test_the_image_runs_test_input_and_answers(name: str, request: pytest.Fixtur
     assert "'type': 'base64'" in output
 
 
+def test_docker_build_makes_what_bake_makes(
+    base: str, final: str, checkout: Path, comfyui_source: Path, environ: dict[str, str]
+) -> None:
+    """With the arguments that docs/deployment.md names, and where the stand-ins are."""
+    token = ["--secret", "id=HF_TOKEN,env=HUGGINGFACE_ACCESS_TOKEN"]
+    stand_ins = [f"--build-arg={name}={value}" for name, value in environ.items()]
+    stand_ins += ["--build-context", f"comfyui-source={comfyui_source}"]
+    for image, arguments in (
+        (base, ["--target", "base"]),
+        (final, ["--build-arg", f"MODEL_TYPE={VARIANT}", *token]),
+    ):
+        made = [*arguments, "--tag", f"{IMAGE}:by-hand", *stand_ins, str(checkout)]
+        docker("build", *made, environ={"HUGGINGFACE_ACCESS_TOKEN": TOKEN})
+        by_hand = layers(f"{IMAGE}:by-hand")
+        docker("image", "rm", "--force", f"{IMAGE}:by-hand")
+        assert by_hand == layers(image)
+
+
 def test_sigterm_ends_it_within_seconds_and_cleanly(base: str) -> None:
     for after_s in (0.2, 3.0):
         container = docker("run", "--detach", "--env", "SERVE_API_LOCALLY=true", base).strip()
@@ -241,28 +269,108 @@ def test_sigterm_ends_it_within_seconds_and_cleanly(base: str) -> None:
             docker("rm", "--force", container)
 
 
-@pytest.mark.parametrize(
-    "flags", [["--user", "1000"], ["--read-only"], ["--user", "1000", "--read-only"]]
-)
-def test_it_runs_as_another_user_and_with_a_read_only_root(base: str, flags: list[str]) -> None:
-    output = docker("run", "--rm", *flags, "--tmpfs", "/tmp:mode=1777", base)  # noqa: S108
+WRITES = """
+import pathlib
+
+class Writes:
+    RETURN_TYPES, FUNCTION, OUTPUT_NODE, CATEGORY = (), "run", True, "test"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"path": ("STRING", {})}}
+
+    def run(self, path):
+        pathlib.Path(path).write_text("by the node itself")
+        return {}
+
+NODE_CLASS_MAPPINGS = {"Writes": Writes}
+"""
+
+
+@pytest.fixture(scope="module")
+def writing(base: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An image with a node that asks nobody where to write; its request runs it, and SaveImage."""
+    folder = tmp_path_factory.mktemp("writing")
+    (folder / "writes.py").write_text(WRITES)
+    workflow = saved_image()
+    for name in ("/comfyui/output/absolute.txt", "output/relative.txt"):
+        workflow[name] = node("Writes", path=name)
+    (folder / "test_input.json").write_text(json.dumps({"input": {"workflow": workflow}}))
+    (folder / "Dockerfile").write_text(
+        f"FROM {base}\n"
+        # As in ComfyUI's repository, and as derived images may have it.
+        "RUN touch /comfyui/output/_output_images_will_be_put_here\n"
+        "RUN mkdir /comfyui/output/examples && touch /comfyui/output/examples/old.png\n"
+        "COPY writes.py /comfyui/custom_nodes/\n"
+        "COPY test_input.json /request/\n"
+        "WORKDIR /request\n"
+    )
+    docker("build", "--tag", f"{IMAGE}:writing", str(folder))
+    yield f"{IMAGE}:writing"
+    docker("image", "rm", "--force", f"{IMAGE}:writing")
+
+
+USER = ("--user", "1000")
+READ_ONLY = ("--read-only", "--tmpfs", "/tmp", "--tmpfs", "/comfyui/output")  # noqa: S108
+
+
+@pytest.mark.parametrize("flags", [(), USER, READ_ONLY, (*USER, *READ_ONLY)])
+def test_it_gives_all_files_back_and_keeps_none_whoever_runs_it(
+    writing: str, flags: tuple[str, ...]
+) -> None:
+    container = docker("create", *flags, writing).strip()
+    try:
+        output = docker("start", "--attach", container)
+        assert "completed successfully" in output
+        found = set(re.findall(r"'filename': '([^']+)'", output))
+        assert found == {"result_00001_.png", "absolute.txt", "relative.txt"}
+        with tarfile.open(fileobj=io.BytesIO(copied(container, "/comfyui/output"))) as archive:
+            assert sorted(archive.getnames()) == [
+                "output",
+                "output/_output_images_will_be_put_here",
+                "output/examples",
+                "output/examples/old.png",
+            ]
+    finally:
+        docker("rm", "--force", container)
+
+
+def test_a_read_only_root_needs_one_folder_to_write_to(base: str) -> None:
+    output = docker("run", "--rm", *USER, "--read-only", "--tmpfs", "/tmp", base)  # noqa: S108
     assert "completed successfully" in output
     assert "'type': 'base64'" in output
 
 
-def test_ssh_listens_where_there_is_a_key_and_nowhere_else(base: str) -> None:
+LOGS_IN = """
+ssh-keygen -q -t ed25519 -N '' -f /tmp/key
+ssh-keygen -q -t ed25519 -N '' -f /tmp/other
+export PUBLIC_KEY=$(cat /tmp/key.pub) SERVE_API_LOCALLY=true
+/start.sh >/tmp/log 2>&1 &
+for _ in $(seq 100); do (: </dev/tcp/127.0.0.1/22) 2>/dev/null && break; sleep 0.1; done
+echo root:known | chpasswd
+log_in() { ssh -o StrictHostKeyChecking=no -o BatchMode=yes "$@" root@127.0.0.1 echo logged in; }
+log_in -i /tmp/key
+log_in -i /tmp/other -o IdentitiesOnly=yes
+log_in -o PubkeyAuthentication=no
+"""
+
+
+def test_the_key_logs_in_and_neither_another_nor_a_password(base: str) -> None:
+    output = docker("run", "--rm", "--entrypoint", "bash", base, "-c", LOGS_IN, check=False)
+    assert output.count("logged in") == 1, output
+    # What the server offers to one without the key.
+    assert output.count("root@127.0.0.1: Permission denied (publickey).") == 2, output
+
+
+def test_ssh_listens_nowhere_without_a_key(base: str) -> None:
     listens = "import socket; print(socket.create_connection(('127.0.0.1', 22), 1).recv(3))"
-    for key, found in (("ssh-ed25519 AAAA me", True), ("", False)):
-        container = docker(
-            *("run", "--detach", "--env", "SERVE_API_LOCALLY=true"),
-            *("--env", f"PUBLIC_KEY={key}", base),
-        ).strip()
-        try:
-            time.sleep(3)
-            answer = docker("exec", container, "python", "-c", listens, check=False)
-            assert ("SSH" in answer) is found
-        finally:
-            docker("rm", "--force", container)
+    container = docker("run", "--detach", "--env", "SERVE_API_LOCALLY=true", base).strip()
+    try:
+        time.sleep(3)
+        answer = docker("exec", container, "python", "-c", listens, check=False)
+        assert "ConnectionRefusedError" in answer
+    finally:
+        docker("rm", "--force", container)
 
 
 def test_no_image_has_keys_of_a_host(base: str) -> None:

@@ -223,7 +223,10 @@ def test_without_rights_beside_comfyui_its_folders_are_elsewhere(
     (comfyui / "input" / "baked.png").write_text("")
     shown = 'echo "$COMFYUI_ARGS" "$HOME"'
     given = {"COMFYUI_PATH": str(comfyui), "COMFYUI_ARGS": "--cpu", "HOME": "/nowhere"}
-    assert start(shown, **given).startswith(f"--output-directory {comfyui}/output --cpu {tmp_path}")
+    assert (
+        start(shown, **given)
+        == f"--output-directory {comfyui}/output  --cpu {tmp_path}\n/worker/handler.py\n"
+    )
     comfyui.chmod(0o555)
     try:
         if os.access(comfyui, os.W_OK):
@@ -238,6 +241,23 @@ def test_without_rights_beside_comfyui_its_folders_are_elsewhere(
     assert f"--temp-directory {own} " in printed
     assert f"sqlite:///{own}/user/comfyui.db --cpu" in printed
     assert (own / "input" / "baked.png").exists()
+
+
+def test_the_output_folder_is_where_nodes_write_if_anyone_can_write_there(
+    start: Callable[..., str], tmp_path: Path
+) -> None:
+    comfyui = tmp_path / "comfyui-of-root"
+    (comfyui / "input").mkdir(parents=True)
+    (comfyui / "output").mkdir()
+    comfyui.chmod(0o555)
+    try:
+        if os.access(comfyui, os.W_OK):
+            pytest.skip("root may write everywhere")
+        printed = start('echo "$COMFYUI_ARGS"', COMFYUI_PATH=str(comfyui))
+    finally:
+        comfyui.chmod(0o755)
+    assert f"--output-directory {comfyui}/output " in printed
+    assert f"--input-directory {tmp_path}/comfyui/input " in printed
 
 
 def test_ssh_starts_only_with_a_key(start: Callable[..., str]) -> None:

@@ -33,6 +33,8 @@ def test_a_defect_of_the_worker_is_an_error_of_the_job_and_its_traceback_is_in_t
     assert result["error_code"] == "INTERNAL_ERROR"
     assert "private words" not in result["error"]
     assert "ZeroDivisionError: private words" in caplog.text
+    [line] = caplog.records
+    assert (vars(line)["event"], vars(line)["error_code"]) == ("job_failed", "INTERNAL_ERROR")
 
 
 BOTO3_AT_START = """

@@ -107,6 +107,7 @@ class LocalWorkspace(Workspace):
         self._staged: frozenset[str] = frozenset()
         for folder in (folders.output, folders.temp):
             put_all_aside(folder)
+        self._stays = Tree.of(folders.output)
         self._before = Tree.of(folders.input)
 
     def stage(self, files: Mapping[str, Path]) -> None:
@@ -126,6 +127,7 @@ class LocalWorkspace(Workspace):
         taken = Taken()
         with disk_errors():
             found = Tree.of(self._folders.output).regular_files()
+            found = {name: found[name] for name in found.keys() - self._stays.files.keys()}
             for file in reported.artifacts:
                 stop.check()
                 self._take_reported(file, found, taken)
@@ -156,7 +158,7 @@ class LocalWorkspace(Workspace):
     def close(self) -> None:
         """Empty the output and temp folders, and remove from the input folder what is new."""
         for folder in (self._folders.output, self._folders.temp):
-            Tree.of(folder).remove(Tree())
+            Tree.of(folder).remove(self._stays if folder == self._folders.output else Tree())
             bring_back(folder)
         # Under the name of a staged file lies the job's own by now; the other one is put aside.
         before = Tree(

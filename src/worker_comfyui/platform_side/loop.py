@@ -134,7 +134,10 @@ class Loop:
     async def _work(self, job: Taken, session: ClientSession) -> None:
         """Run and post one job."""
         if job.problem:
-            result = InvalidRequest(job.problem).as_result()
+            error = InvalidRequest(job.problem)
+            extra = {"event": "job_failed", "job_id": job.id, "error_code": error.code}
+            log.error(str(error), extra=extra)
+            result = error.as_result()
         else:
             result = await self._runner.run(job.raw, partial(_send_progress, session, job.id))
         await results.post(session, job.id, result, stop_pod=self._refresh_worker)

@@ -78,7 +78,8 @@ class Runner:
                     await _end_of(result)
                 raise
             except Exception as error:
-                log.exception("the worker failed", extra={"event": "job_failed"})
+                extra = {"event": "job_failed", "error_code": InternalError.code}
+                log.exception("the worker failed", extra=extra)
                 return InternalError(f"{type(error).__name__} in the worker").as_result()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -220,6 +221,48 @@ def test_what_lay_in_the_output_folder_is_no_result_and_stays(
     assert contents(folders.output)["sub/old.png"] == b"before"
     assert (folders.output / "link").is_symlink()
     assert not (folders.output / "sub" / "new.png").exists()
+
+
+def test_what_belongs_to_another_user_is_no_result_and_stays(
+    folders: Folders, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folders.output / "of_the_image", b"before")
+    write(folders.output / "mine.png", b"before")
+    rename = Path.rename
+
+    def refused(self: Path, target: Path) -> Path:
+        """Do as in a folder where each may remove his own files only."""
+        if self.name == "of_the_image":
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(self))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    workspace = LocalWorkspace(folders, scratch)
+    assert contents(folders.output) == {"of_the_image": b"before"}
+    write(folders.output / "new.png", b"of the job")
+    assert taken_contents(take(workspace)) == {"new.png": b"of the job"}
+    workspace.close()
+    assert contents(folders.output) == {"of_the_image": b"before", "mine.png": b"before"}
+
+
+def test_a_folder_that_a_file_system_cannot_rename_is_put_aside_all_the_same(
+    folders: Folders, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folders.output / "examples" / "old.png", b"before")
+    rename = Path.rename
+
+    def refused(self: Path, target: Path) -> Path:
+        """Do as overlayfs does with a folder of an image's layer."""
+        if self == folders.output / "examples":
+            raise OSError(errno.EXDEV, "Invalid cross-device link", str(self))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    workspace = LocalWorkspace(folders, scratch)
+    write(folders.output / "examples" / "new.png", b"of the job")
+    assert taken_contents(take(workspace)) == {"examples/new.png": b"of the job"}
+    workspace.close()
+    assert contents(folders.output) == {"examples/old.png": b"before"}
 
 
 def test_a_worker_that_was_killed_leaves_nothing_and_takes_nothing(

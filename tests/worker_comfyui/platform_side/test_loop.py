@@ -445,7 +445,9 @@ def test_a_job_that_is_handed_out_twice_runs_once(
     assert "handed out again" in caplog.text
 
 
-def test_a_job_that_cannot_be_read_gets_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_cannot_be_read_gets_an_error_that_the_log_counts(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     async def scenario() -> None:
         async with running_loop(FakeWorker(), monkeypatch) as running:
             body = b'{"id": "deep", "input": ' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001
@@ -457,6 +459,9 @@ def test_a_job_that_cannot_be_read_gets_an_error(monkeypatch: pytest.MonkeyPatch
             assert posted["output"]["error_code"] == "INVALID_REQUEST"
 
     asyncio.run(scenario())
+    [line] = [vars(line) for line in caplog.records if "event" in vars(line)]
+    assert (line["event"], line["error_code"]) == ("job_failed", "INVALID_REQUEST")
+    assert line["job_id"] == "deep"
 
 
 def test_a_job_that_the_worker_fails_on_gets_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,9 @@ def test_a_malformed_job_gets_an_error_with_a_code_and_paths() -> None:
 
 @pytest.mark.parametrize("levels", [100, 300, 500, 900, 5_000])
 @pytest.mark.parametrize("place", ["input", "workflow", "images", "s3Config", "a node's input"])
-def test_a_job_that_nests_without_end_gets_an_error(place: str, levels: int) -> None:
+def test_a_job_that_nests_without_end_gets_an_error_that_the_log_counts(
+    place: str, levels: int, caplog: pytest.LogCaptureFixture
+) -> None:
     worker = Worker(Settings(), Supervisor(Settings(), {}), Redactor())
     deep: Any = 1
     for level in range(levels):
@@ -82,6 +84,9 @@ def test_a_job_that_nests_without_end_gets_an_error(place: str, levels: int) -> 
     result = worker.run({"id": "1", **job}, lambda: False, lambda _: None)
     assert result["error_code"] in {"INVALID_REQUEST", "INVALID_WORKFLOW"}
     json.dumps(result, ensure_ascii=False, allow_nan=False).encode()
+    [line] = caplog.records
+    assert vars(line)["event"] == "job_failed"
+    assert vars(line)["error_code"] == result["error_code"]
 
 
 async def _answer(handler: Any, job: dict[str, Any]) -> dict[str, Any]:

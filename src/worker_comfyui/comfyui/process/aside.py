@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
+from errno import EXDEV
 from pathlib import Path, PurePosixPath
 
 ASIDE = ".worker-comfyui-aside"
@@ -34,14 +35,25 @@ def put_aside(folder: Path, names: Iterable[str]) -> None:
                 continue
             kept = folder / ASIDE / part
             kept.parent.mkdir(parents=True, exist_ok=True)
-            path.rename(kept)
+            _move(path, kept)
+
+
+def _move(path: Path, to: Path) -> None:
+    try:
+        path.rename(to)
+    except OSError as error:
+        if error.errno != EXDEV:
+            raise
+        shutil.move(path, to)  # a folder of an image's own layer: overlayfs renames files only
 
 
 def put_all_aside(folder: Path) -> None:
-    """Move all that lies in the folder out of the way."""
+    """Move all that lies in the folder out of the way; what belongs to another user stays."""
     begin(folder)
     with suppress(FileNotFoundError):
-        put_aside(folder, [path.name for path in folder.iterdir() if path.name != ASIDE])
+        for name in [path.name for path in folder.iterdir() if path.name != ASIDE]:
+            with suppress(PermissionError):
+                put_aside(folder, [name])
 
 
 def note_staged(folder: Path, names: Iterable[str]) -> None:
@@ -90,7 +102,8 @@ def recover(folder: Path, *, is_input: bool) -> None:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
-            path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError, PermissionError):
+                path.unlink()
     bring_back(folder)
 
 
