@@ -1,8 +1,7 @@
 """Starts ComfyUI on the CPU and makes sure that its custom nodes load.
 
-One that cannot be imported only warns at start, and its classes are not there. A single class whose
-INPUT_TYPES raises is left out of `/object_info`, and fails in the first job that uses it: some
-packs have one for a pack that is installed later, or never, so that is no failure by itself.
+One that cannot be imported only warns at start, and its classes are not there; a class whose
+INPUT_TYPES raises is left out of `/object_info`, and fails in the first job that uses it.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ START_TIMEOUT_S = 300
 # What ComfyUI logs, the same since 0.3: nodes.py, server.py.
 _NOT_IMPORTED = re.compile(r"\(IMPORT FAILED\): \S*custom_nodes[/\\](.+)")
 _NOT_DESCRIBED = re.compile(r"retrieving information for the '(.+)' node")
+_RAISED = re.compile(r"^(\w[\w.]*)(?::.*)?$", re.MULTILINE)
+"""The last line of a traceback; the others are indented, or are sentences."""
 
 
 def require_loaded(expected: Iterable[str] = ()) -> None:
     """Make sure that ComfyUI starts with all its custom nodes, and has the node classes.
-
-    A class that cannot say its inputs is named in a warning.
 
     Args:
         expected: Names of node classes.
@@ -44,16 +43,34 @@ def require_loaded(expected: Iterable[str] = ()) -> None:
     classes, log = _start()
     if found := _NOT_IMPORTED.findall(log):
         raise NodeError(f"{', '.join(found)}: ComfyUI cannot import it; why is above")
-    if found := _NOT_DESCRIBED.findall(log):
+    broken, waiting = _not_described(log)
+    if waiting:
         sys.stderr.write(
-            f"warning: {', '.join(found)}: ComfyUI cannot ask it for its inputs, and no workflow "
-            "can use it; why is above: it may need another custom node\n"
+            f"warning: {', '.join(waiting)}: no workflow can use it: it looks for something of "
+            "another custom node, which is not there; what that is stands above\n"
         )
+    if broken:
+        raise NodeError(f"{', '.join(broken)}: ComfyUI cannot ask it for its inputs; see above")
     if missing := [name for name in expected if name not in classes]:
         raise NodeError(
             f"ComfyUI has no node classes {', '.join(missing)}: why a custom node did not load "
             "is above"
         )
+
+
+def _not_described(log: str) -> tuple[list[str], list[str]]:
+    """Return the classes that cannot say their inputs: broken ones, and those that may once can.
+
+    Some packs have a class for the models of another pack: as long as that has not added its
+    folder of models, asking for it is a KeyError (ComfyUI's folder_paths.py).
+    """
+    broken: list[str] = []
+    waiting: list[str] = []
+    _, *parts = _NOT_DESCRIBED.split(log)
+    for name, rest in zip(parts[::2], parts[1::2], strict=True):
+        raised = _RAISED.search(rest)
+        (waiting if raised and raised[1] == "KeyError" else broken).append(name)
+    return broken, waiting
 
 
 def _start() -> tuple[dict[str, Any], str]:

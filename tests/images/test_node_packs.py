@@ -23,6 +23,7 @@ from node_packs.sources import GitSource, NodeError, RegistrySource, parse
 
 ROOT = Path(__file__).parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
+Restore = Callable[[str], subprocess.CompletedProcess[str]]
 
 
 def fake_comfyui(comfyui: Path, classes: Sequence[str] = (), log: str = "") -> None:
@@ -446,33 +447,56 @@ def test_a_custom_node_that_cannot_be_imported_fails_the_build(
     assert run("install", "--no-check", f"file://{repository}").returncode == 0
 
 
-def test_a_class_that_needs_another_custom_node_is_named_and_fails_the_build_where_it_is_expected(
-    run: Run, comfyui: Path, tmp_path: Path
+NOT_DESCRIBED = """[ERROR] An error occurred while retrieving information for the 'Odd' node.
+Traceback (most recent call last):
+  File "/comfyui/server.py", line 636, in get_object_info
+    out[x] = node_info(x)
+             ^^^^^^^^^^^^
+{raised}
+"""
+
+
+@pytest.fixture
+def restore(run: Run, tmp_path: Path) -> Restore:
+    """Restores an empty snapshot, with the node classes that are expected."""
+    snapshot, classes = tmp_path / "snapshot.json", tmp_path / "classes.txt"
+    snapshot.write_text('{"pips": {}}')
+
+    def restore_expecting(expected: str) -> subprocess.CompletedProcess[str]:
+        classes.write_text(expected)
+        return run("snapshot", str(snapshot), "--expect", str(classes))
+
+    return restore_expecting
+
+
+@pytest.mark.parametrize(
+    "raised", ["AttributeError: no such thing", "AssertionError", "a.b.OwnError: 'unet_gguf'"]
+)
+def test_a_class_that_cannot_say_its_inputs_fails_the_build(
+    restore: Restore, comfyui: Path, raised: str
 ) -> None:
-    (tmp_path / "snapshot.json").write_text('{"pips": {}}')
-    (tmp_path / "classes.txt").write_text("Loaded")
-    command = ["snapshot", str(tmp_path / "snapshot.json"), "--expect"]
-    log = "[ERROR] An error occurred while retrieving information for the 'Odd' node."
-    fake_comfyui(comfyui, ["Loaded"], log=log)
-    result = run(*command, str(tmp_path / "classes.txt"))
+    fake_comfyui(comfyui, ["Loaded"], log=NOT_DESCRIBED.format(raised=raised))
+    result = restore("Loaded")
+    assert result.returncode == 1
+    assert "error: Odd: ComfyUI cannot ask it for its inputs" in result.stderr
+
+
+def test_a_class_for_another_custom_node_s_models_fails_the_build_only_where_it_is_expected(
+    restore: Restore, comfyui: Path
+) -> None:
+    fake_comfyui(comfyui, ["Loaded"], log=NOT_DESCRIBED.format(raised="KeyError: 'unet_gguf'"))
+    result = restore("Loaded")
     assert result.returncode == 0, result.stderr
-    assert "warning: Odd: ComfyUI cannot ask it for its inputs" in result.stderr
-    (tmp_path / "classes.txt").write_text("Loaded\nOdd")
-    assert run(*command, str(tmp_path / "classes.txt")).returncode == 1
+    assert "warning: Odd: no workflow can use it" in result.stderr
+    assert restore("Loaded\nOdd").returncode == 1
 
 
-def test_node_classes_that_did_not_load_fail_the_build(
-    run: Run, comfyui: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "snapshot.json").write_text('{"pips": {}}')
-    (tmp_path / "classes.txt").write_text("Loaded\nBroken")
-    command = ["snapshot", str(tmp_path / "snapshot.json"), "--expect"]
+def test_node_classes_that_did_not_load_fail_the_build(restore: Restore, comfyui: Path) -> None:
     fake_comfyui(comfyui, ["Loaded"])
-    result = run(*command, str(tmp_path / "classes.txt"))
+    result = restore("Loaded\nBroken")
     assert result.returncode == 1
     assert "error: ComfyUI has no node classes Broken: why" in result.stderr
-    (tmp_path / "classes.txt").write_text("Loaded")
-    assert run(*command, str(tmp_path / "classes.txt")).returncode == 0
+    assert restore("Loaded").returncode == 0
 
 
 def test_a_comfyui_that_never_answers_fails_the_build(
