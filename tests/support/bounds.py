@@ -53,6 +53,12 @@ def _family() -> list[int]:
     return [own.pid, *(child.pid for child in own.children(recursive=True))]
 
 
+def _name(pid: int) -> str:
+    with suppress(psutil.Error):
+        return " ".join(psutil.Process(pid).cmdline())
+    return "a process that has ended"
+
+
 @dataclass
 class Bounds:
     """Measures examples, and says at the end how close they came.
@@ -81,14 +87,16 @@ class Bounds:
         took = time.monotonic() - started
         kept_waiting = max(0.0, queued_s() - queued)
         more = peak_bytes(os.getpid()) - before
-        child = max((peak_bytes(pid) for pid in _family()[1:]), default=0)
+        child, which = max(
+            ((peak_bytes(pid), _name(pid)) for pid in _family()[1:]), default=(0, "")
+        )
         self.count += 1
         self.slowest_s = max(self.slowest_s, took)
         self.most_bytes = max(self.most_bytes, more)
         self.most_child_bytes = max(self.most_child_bytes, child)
         assert took - kept_waiting < self.seconds
         assert more < self.more_bytes
-        assert child < self.child_bytes
+        assert child < self.child_bytes, which
 
     def __str__(self) -> str:
         return (

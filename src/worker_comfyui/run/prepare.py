@@ -99,7 +99,7 @@ def dry_run(context: JobContext) -> dict[str, Any]:
         problems = check.problems(workflow, info, sent=sent, locate=locate, told=resolved.problems)
     looked = shared.models.look(workflow, info, _entries(job, resolved))
     # ComfyUI does not list them yet, which is no problem of the workflow.
-    available = {model["name"] for model in looked if model["status"] == "would be fetched"}
+    available = [model["name"] for model in looked if model["status"] == "would be fetched"]
     result: dict[str, Any] = {
         "status": "dry_run",
         "workflow": workflow,

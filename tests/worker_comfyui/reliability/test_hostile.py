@@ -225,6 +225,12 @@ def test_a_dry_run_that_has_more_to_tell_than_can_be_returned_says_so(
     assert "at most 10.0 MB can be returned" in result["error"]
 
 
+def test_a_dry_run_tells_of_a_link_whose_output_is_no_number(worker: WorkerUnderTest) -> None:
+    workflow = {"1": node("EmptyImage"), "2": node("PreviewImage", images=["1", {}])}
+    problems = worker.run({"workflow": workflow, "dry_run": True})["problems"]
+    assert ("2", "images") in [(one["node_id"], one.get("input")) for one in problems]
+
+
 @pytest.mark.parametrize("fail", [False, True])
 def test_a_key_that_a_node_prints_reaches_no_log_and_no_result(
     worker: WorkerUnderTest, fail: bool
