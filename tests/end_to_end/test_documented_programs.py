@@ -9,19 +9,17 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.support.comfyui import free_port
+from tests.support.file_server import serving
 from tests.support.hub import Hub, safetensors
 from tests.support.platform import ROOT, RunningPlatform
 from tests.support.s3 import ACCESS_KEY, SECRET_KEY, serving_s3
+from tests.support.shell import run
 from tests.support.waiting import comes_true
 from tests.support.workflows import saved_image
 
@@ -39,21 +37,6 @@ def shown(document: str, language: str, word: str) -> str:
     )
     [block] = [block for block in blocks if word in block]
     return str(block)
-
-
-def run(command: str, folder: Path, **variables: str) -> str:
-    """Run a command; returns what it printed."""
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command],
-        cwd=folder,
-        env={**os.environ, "NO_PROXY": "127.0.0.1"} | variables,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.mark.skipif(not shutil.which("jq"), reason="needs jq")
@@ -122,22 +105,6 @@ def is_open(port: int) -> bool:
     with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
         return True
     return False
-
-
-@contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """Serve a folder's files; gives the address."""
-    server = ThreadingHTTPServer(
-        ("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(folder))
-    )
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def test_the_receiver_prints_each_job_that_ends(platform: RunningPlatform, tmp_path: Path) -> None:

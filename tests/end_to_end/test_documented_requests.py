@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from PIL import Image
 from tests.end_to_end.conftest import StartPlatform
 from tests.support.platform import ROOT, RunningPlatform
 from tests.support.receiver import receiving
+from tests.support.shell import run
 
 BASH = re.compile(r"^ *```bash\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 LOCAL = "http://127.0.0.1:8000"
@@ -48,21 +47,11 @@ def platform(start: StartPlatform) -> Iterator[RunningPlatform]:
         yield running
 
 
-def run(command: str, folder: Path) -> str:
+def run_here(command: str, folder: Path) -> str:
     """Run a command of the documentation where its files are."""
     for name in ("test_input.json", "test_resources"):
         (folder / name).symlink_to(ROOT / name)
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command],
-        cwd=folder,
-        env={**os.environ, "RUNPOD_API_KEY": "any", "NO_PROXY": "127.0.0.1"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return run(command, folder, RUNPOD_API_KEY="any")
 
 
 def test_they_are_found() -> None:
@@ -77,7 +66,7 @@ def test_a_documented_request_is_answered_with_a_job(
         here = command.replace(LOCAL, platform.url).replace(HOSTED, platform.url)
         here = here.replace(WEBHOOK, receiver.url)
         here = here.replace("JOB_ID", platform.run({"workflow": {}}))
-        printed = run(here, tmp_path)
+        printed = run_here(here, tmp_path)
         if "python3 -c" in command:
             with Image.open(tmp_path / "day_00001_.png") as picture:
                 assert picture.size == (640, 400)

@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import base64
-import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from local_runpod.client.outputs import safe_name, save_outputs
+from tests.support.file_server import serving
 
 
 def item(name: Any, content: bytes = b"content") -> dict[str, Any]:
@@ -129,17 +127,8 @@ def bucket(tmp_path: Path) -> Iterator[str]:
     folder.mkdir()
     (folder / "object").write_bytes(b"from the bucket")
 
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(folder) as url:
+        yield url
 
 
 def test_outputs_in_a_bucket_are_downloaded(tmp_path: Path, bucket: str) -> None:
