@@ -41,8 +41,11 @@ SLACK_S = 15.0
 """After the deadline, on a machine that does other things as well."""
 MORE_BYTES = 400 * MEGA
 """What one job may take of the worker's memory; what is drawn here has a megabyte at most."""
+MEGAPIXELS = 20
+"""The worker's MAX_INPUT_MEGAPIXELS: what ComfyUI takes follows from it (docs/configuration.md)."""
 CHILD_BYTES = 1500 * MEGA
-"""What ComfyUI or a decoder may take: a converted image may have 24 bytes a pixel and 512 MB."""
+"""What ComfyUI or a decoder may take: ComfyUI about 40 MB a megapixel beside its own start, and a
+decoder that converts 24 bytes a pixel and 512 MB."""
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +83,7 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerUnderTest
         WORKFLOWS_PATH=str(stored),
         JOB_TIMEOUT_S=str(TIMEOUT_S),
         COMFY_POLL_INTERVAL_S="0.5",
+        MAX_INPUT_MEGAPIXELS=str(MEGAPIXELS),
     ) as running:
         yield running
 
