@@ -66,7 +66,8 @@ def _assemble(options: Namespace, folders: Folders) -> Server:
     classes: dict[str, NodeClass] = {}
     cache_size = options.cache_lru if options.cache_ram is None else _RAM_CACHE_SIZE
     executor = Executor(classes, Cache(cache_size), sockets, interrupt)
-    comfy_modules.install(folders, interrupt, executor.report)
+    replacements = comfy_modules.NodeReplacements()
+    comfy_modules.install(folders, interrupt, executor.report, replacements)
     classes |= core_node_classes(Comfy(folders, not options.disable_metadata, executor.report))
     only = set(options.whitelist_custom_nodes) if options.disable_all_custom_nodes else None
     classes |= custom_nodes.load(folders.custom_nodes, only)
@@ -74,7 +75,7 @@ def _assemble(options: Namespace, folders: Folders) -> Server:
     def queue_changed() -> None:
         sockets.send("status", {"status": server.queue_status()}, None)
 
-    server = Server(folders, classes, features, PromptQueue(queue_changed), executor)
+    server = Server(folders, classes, replacements, features, PromptQueue(queue_changed), executor)
     return server
 
 

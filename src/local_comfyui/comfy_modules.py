@@ -1,24 +1,28 @@
 """The few names of ComfyUI's own modules that node files import, for extra nodes to run here.
 
-``comfy.utils.ProgressBar``, ``comfy.model_management`` (interrupts), ``folder_paths`` and
-``comfy_execution.graph.ExecutionBlocker``. Nothing of it needs torch; what is not here, is missing
+``comfy.utils.ProgressBar``, ``comfy.model_management`` (interrupts), ``folder_paths``,
+``comfy_execution.graph.ExecutionBlocker`` and ``server.PromptServer``, where node files say which
+of their classes had other names. Nothing of it needs torch; what is not here, is missing
 with Python's ordinary ImportError or AttributeError.
 """
 
 from __future__ import annotations
 
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 from local_comfyui.folders import Folders
 from local_comfyui.node_call import ExecutionBlocker
 from local_comfyui.progress import Interrupt, InterruptProcessingException, Report
+from local_comfyui.prompt import Json
 from local_comfyui.save_path import save_path
 from local_comfyui.websocket import Preview
 
 
-def install(folders: Folders, interrupt: Interrupt, report: Report) -> None:
+def install(
+    folders: Folders, interrupt: Interrupt, report: Report, replacements: NodeReplacements
+) -> None:
     """Register the stand-ins in ``sys.modules``."""
 
     def get_save_image_path(
@@ -52,6 +56,8 @@ def install(folders: Folders, interrupt: Interrupt, report: Report) -> None:
         get_folder_paths=lambda kind: [str(folder) for folder in folders.model_folders(kind)],
         get_save_image_path=get_save_image_path,
     )
+    instance = SimpleNamespace(node_replace_manager=replacements)
+    _module("server", PromptServer=SimpleNamespace(instance=instance))
 
 
 def _module(name: str, **attributes: Any) -> None:
@@ -61,6 +67,27 @@ def _module(name: str, **attributes: Any) -> None:
     package, _, inner = name.rpartition(".")
     if package:
         setattr(sys.modules[package], inner, module)
+
+
+class NodeReplacements:
+    """What stands for old names of node classes. Clients read it; prompts run as they are sent.
+
+    ComfyUI since 0.33 at the latest (app/node_replace_manager.py) replaces them as well.
+    """
+
+    def __init__(self) -> None:
+        self._registered: dict[str, list[Any]] = {}
+
+    def register(self, node_replace: Any) -> None:
+        """Take one, with the attributes of ComfyUI's NodeReplace."""
+        self._registered.setdefault(node_replace.old_node_id, []).append(node_replace)
+
+    def as_dict(self) -> Json:
+        """The answer of ``GET /node_replacements``."""
+        return {
+            name: [one.as_dict() for one in registered]
+            for name, registered in self._registered.items()
+        }
 
 
 class ProgressBar:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from local_comfyui.comfy_modules import NodeReplacements
 from local_comfyui.executor import Executor
 from local_comfyui.folders import Folders
 from local_comfyui.prompt import Json, NodeClasses
@@ -20,6 +21,7 @@ class Server:
 
     folders: Folders
     classes: NodeClasses
+    replacements: NodeReplacements
     features: Json
     queue: PromptQueue
     executor: Executor

@@ -69,6 +69,12 @@ def _description(name: str, node_class: NodeClass) -> Json:
     return {**info, **getattr(node_class, "DEFINITION", {}), "input": inputs}
 
 
+@ROUTES.get("/node_replacements")
+async def node_replacements(request: web.Request) -> web.Response:
+    """What stands for old names of node classes (ComfyUI 0.33)."""
+    return web.json_response(request.app[SERVER].replacements.as_dict())
+
+
 @ROUTES.get("/models")
 async def models(request: web.Request) -> web.Response:
     """The kinds of models."""

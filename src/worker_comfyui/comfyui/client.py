@@ -195,6 +195,13 @@ class ComfyClient:
         """Return the description of all node classes. Slow: ComfyUI lists all model folders."""
         return self._json("GET", "/object_info")
 
+    def node_replacements(self) -> dict[str, Any]:
+        """Return what stands for old names of node classes; {} before ComfyUI has the route."""
+        try:
+            return self._json("GET", "/node_replacements")
+        except BadAnswer:
+            return {}
+
     def model_folders(self) -> list[str]:
         """Return the kinds of models that it knows."""
         return self._list("/models")

@@ -34,7 +34,7 @@ class Link:
         self.incarnation = incarnation
         self.client = ComfyClient(incarnation.address, timeout_s=POLL_TIMEOUT_S)
         self.patient = ComfyClient(incarnation.address, timeout_s=patience_s)
-        self.classes = NodeClasses(self.patient.node_class)
+        self.classes = NodeClasses(self.patient.node_class, self.patient.node_replacements)
         self.cache_keys = CacheKeys(shared=incarnation.folders is None)
         self.client_id = uuid.uuid4().hex
         self._stream: EventStream | None = None

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from worker_comfyui.comfyui import old_names
+from worker_comfyui.comfyui.old_names import Replacements
 from worker_comfyui.job import Workflow
 
 _FILE_TYPES = frozenset(
@@ -21,16 +23,30 @@ NodeClass = dict[str, Any]
 """An entry of /object_info."""
 
 
+MAX_UNKNOWN = 20
+"""Classes of a workflow that need not exist: nobody asks for thousands of made-up ones."""
+
+
 class NodeClasses:
     """The classes of one ComfyUI; what they are does not change while it runs.
 
     The choices of an input may change (models, input files): they are as they were when the class
     was first asked for.
+
+    Args:
+        ask: Describes a class; None: there is none of that name.
+        ask_replacements: Answers GET /node_replacements; asked once, where a class is unknown.
     """
 
-    def __init__(self, ask: Callable[[str], NodeClass | None]) -> None:
+    def __init__(
+        self,
+        ask: Callable[[str], NodeClass | None],
+        ask_replacements: Callable[[], Mapping[str, Any]] = dict,
+    ) -> None:
         self._ask = ask
+        self._ask_replacements = ask_replacements
         self._known: dict[str, NodeClass] = {}
+        self._replacements: Replacements | None = None
 
     def get(self, class_type: str) -> NodeClass | None:
         """Return what a class takes and gives; None: there is none of that name.
@@ -46,27 +62,38 @@ class NodeClasses:
         return self._known[class_type]
 
     def output_nodes(self, workflow: Workflow) -> list[str]:
-        """Return the nodes that save or show something; none where a class is unknown.
+        """Return the nodes that save or show something."""
+        described = self._described(workflow)
+        return [
+            node_id
+            for node_id, node in workflow.items()
+            if (described.get(node["class_type"]) or {}).get("output_node") is True
+        ]
 
-        ComfyUI refuses the workflow then, and nobody asks for thousands of made-up classes.
-        """
-        found = []
-        for node_id, node in workflow.items():
-            described = self.get(node["class_type"])
-            if described is None:
-                return []
-            if described.get("output_node") is True:
-                found.append(node_id)
-        return found
+    def of_today(self, workflow: Workflow) -> Workflow:
+        """Return the workflow with the classes that this ComfyUI has in place of old ones."""
+        unknown = [name for name, found in self._described(workflow).items() if found is None]
+        if not unknown:
+            return workflow
+        if self._replacements is None:
+            self._replacements = old_names.read(self._ask_replacements())
+        found = {
+            name: self._replacements[name]
+            for name in unknown
+            if name in self._replacements and self.get(self._replacements[name].class_type)
+        }
+        return old_names.replaced(workflow, found) if found else workflow
 
-
-def replaceable(workflow: Workflow) -> Workflow:
-    """Give every node a `_meta`, so that ComfyUI can run a class under the name that it has now.
-
-    It fails for a node without one, which few but its editor write.
-    Source: ComfyUI 0.33 app/node_replace_manager.py (copy_node_struct).
-    """
-    return {node_id: {"_meta": {}, **node} for node_id, node in workflow.items()}
+    def _described(self, workflow: Workflow) -> dict[str, NodeClass | None]:
+        """Describe the classes of a workflow, up to the last unknown one that it may have."""
+        described: dict[str, NodeClass | None] = {}
+        unknown = 0
+        for name in dict.fromkeys(node["class_type"] for node in workflow.values()):
+            described[name] = self.get(name)
+            unknown += described[name] is None
+            if unknown > MAX_UNKNOWN:
+                break
+        return described
 
 
 def inputs_of(node_class: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
+from worker_comfyui.comfyui import old_names
 from worker_comfyui.comfyui.client import ComfyClient
+from worker_comfyui.comfyui.node_classes import NodeClasses
 from worker_comfyui.comfyui.process.supervisor import Incarnation
 
 FRESH_S = 30.0
@@ -30,6 +33,25 @@ class ObjectInfo:
         self._of: Incarnation | None = None
         self._until = 0.0
         self._answer: dict[str, Any] = {}
+        self._replacements: dict[str, Any] = {}
+
+    def with_old_names(self, incarnation: Incarnation) -> Mapping[str, Any]:
+        """Return its node classes, under the names that they had earlier too.
+
+        Raises:
+            ComfyUnavailable: it did not answer.
+        """
+        info = self.of(incarnation)
+        return old_names.with_old_names(info, old_names.read(self._replacements))
+
+    def classes(self, incarnation: Incarnation) -> NodeClasses:
+        """Return the same to ask for single classes.
+
+        Raises:
+            ComfyUnavailable: it did not answer.
+        """
+        info, replacements = self.of(incarnation), self._replacements
+        return NodeClasses(info.get, lambda: replacements)
 
     def of(self, incarnation: Incarnation) -> dict[str, Any]:
         """Return the node classes of a ComfyUI; it must not be changed.
@@ -41,5 +63,6 @@ class ObjectInfo:
             if self._of != incarnation or time.monotonic() > self._until:
                 with ComfyClient(incarnation.address, timeout_s=self._patience_s) as client:
                     self._answer = client.object_info()
+                    self._replacements = client.node_replacements()
                 self._of, self._until = incarnation, time.monotonic() + FRESH_S
             return self._answer

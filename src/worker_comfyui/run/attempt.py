@@ -12,7 +12,6 @@ from worker_comfyui.comfyui.events import Event
 from worker_comfyui.comfyui.execution import Executed, Execution
 from worker_comfyui.comfyui.file_problems import outside
 from worker_comfyui.comfyui.live import Live
-from worker_comfyui.comfyui.node_classes import replaceable
 from worker_comfyui.comfyui.outputs import Outputs
 from worker_comfyui.comfyui.pictures import Pictures
 from worker_comfyui.comfyui.tracking import Tracker
@@ -80,8 +79,6 @@ def attempt(context: JobContext, place: Place, again: Collection[str] = ()) -> A
         mark=execution.prompt_id,
     )
     workflow = cache_keys.with_marks(workflow, dict.fromkeys(again, execution.prompt_id))
-    if not output_nodes:  # a class may be unknown here under this name
-        workflow = replaceable(workflow)
     pictures = Pictures(output_nodes, place.workspace.new_path)
     tracker = Tracker(job.workflow)
     live = Live() if job.output.live else None

@@ -126,9 +126,11 @@ def _execute(
             workspace = LocalWorkspace(incarnation.folders, scratch)
         ends.callback(workspace.close)
         workspace.stage(paths)
-        messages = lookup(link.patient, job.workflow, contents, shared.settings, prepared.missing)
+        workflow = link.classes.of_today(job.workflow)
+        here = replace(context, job=replace(job, workflow=workflow))
+        messages = lookup(link.patient, workflow, contents, shared.settings, prepared.missing)
         place = Place(link, workspace, contents, messages, ends)
-        done = made(run_again_where_files_are_gone(context, place), messages)
+        done = made(run_again_where_files_are_gone(here, place), messages)
         return replace(done, facts=prepared.facts, warnings=[*odd, *done.warnings])
 
     return run_again_after_a_crash(once, shared.supervisor, context.stop)

@@ -14,6 +14,7 @@ from typing import Any
 
 from worker_comfyui.comfyui.client import ComfyClient
 from worker_comfyui.comfyui.lookup import lookup
+from worker_comfyui.comfyui.node_classes import NodeClasses
 from worker_comfyui.errors import Detail, InvalidRequest
 from worker_comfyui.job import Job
 from worker_comfyui.models import catalogue
@@ -66,6 +67,7 @@ def prepare(context: JobContext, in_use: ExitStack) -> Prepared:
     if models.is_needed(workflow, entries):
         context.stop.phase("models")
         with ComfyClient(ready(context.shared.supervisor, context.stop).address) as client:
+            workflow = NodeClasses(client.node_class, client.node_replacements).of_today(workflow)
             ensured = models.ensure(
                 workflow, client, entries, context.stop.check, lambda now: _tell(context, now)
             )
@@ -92,7 +94,7 @@ def dry_run(context: JobContext) -> dict[str, Any]:
     resolved = _resolved(context, lenient=True)
     incarnation = ready(shared.supervisor, context.stop)
     info = shared.object_info.of(incarnation)
-    workflow = resolved.workflow
+    workflow = shared.object_info.classes(incarnation).of_today(resolved.workflow)
     sent = [file.name for file in job.files]
     with ComfyClient(incarnation.address) as client:
         locate = lookup(client, workflow, sent, shared.settings).locate
@@ -129,7 +131,8 @@ def _resolved(context: JobContext, *, lenient: bool) -> Resolved:
     sent = job.workflow if job.source is None else job.source
 
     def object_info() -> Mapping[str, Any]:
-        return context.shared.object_info.of(ready(context.shared.supervisor, context.stop))
+        incarnation = ready(context.shared.supervisor, context.stop)
+        return context.shared.object_info.with_old_names(incarnation)
 
     return resolve(sent, object_info, options)
 

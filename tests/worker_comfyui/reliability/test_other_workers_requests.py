@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.support.worker import WorkerUnderTest, worker_is_clean
-from tests.support.workflows import color_of, node, saved_image, saved_input
+from tests.support.workflows import color_of, saved_image, saved_input
 
 
 def encoded(image_format: str = "PNG", missing: int = 0) -> str:
@@ -74,14 +74,3 @@ def test_a_url_that_cannot_be_loaded_is_named_with_the_field_that_was_sent(
     result = worker.run({"workflow": saved_input("a.png"), "images": sent})
     assert result["details"][0]["path"] == "images[0].url"
     assert "ALLOW_PRIVATE_INPUT_URLS=true" in result["error"]
-
-
-def test_a_class_that_comfyui_has_renamed_needs_nothing_that_the_editor_adds(
-    worker: WorkerUnderTest,
-) -> None:
-    renamed = "T2IAdapterLoader"
-    if renamed not in worker.get("/node_replacements").text:
-        pytest.skip("this ComfyUI does not replace the class")
-    loader = node(renamed, t2i_adapter_name="missing.safetensors")
-    result = worker.run({"workflow": {"1": loader, "2": node("PreviewAny", source=["1", 0])}})
-    assert "is 'missing.safetensors', which is not among the choices" in result["error"]
