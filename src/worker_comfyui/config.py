@@ -322,7 +322,7 @@ class Settings:
     max_input_megapixels: float = variable(
         "MAX_INPUT_MEGAPIXELS",
         number(0.001),
-        "Largest input image, in millions of pixels (all frames of an animation together).",
+        "Largest input image in any field, in millions of pixels (all frames together).",
         default=300.0,
     )
     input_url_timeout_s: float = variable(

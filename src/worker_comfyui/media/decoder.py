@@ -55,7 +55,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         _bound(OPENING_BYTES + 3 * path.stat().st_size + 8 * (canvas.pixels if canvas else 0))
         match request["do"]:
             case "describe":
-                return _described(images.describe(path))
+                return _described(images.describe(path, request["max_pixels"]))
             case "check":
                 return _checked(path, request["max_pixels"])
         return _converted(path, OutputOptions(**request["options"]))

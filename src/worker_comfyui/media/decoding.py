@@ -47,14 +47,20 @@ def prepare() -> None:
         pass
 
 
-def describe(path: Path, stop: Stop) -> ImageInfo | None:
+def describe(path: Path, stop: Stop, max_pixels: int = _UNLIMITED) -> ImageInfo | None:
     """Read an image's headers, without decoding pixels; None: not a readable image.
+
+    Args:
+        path: The file.
+        stop: Ends it.
+        max_pixels: With more, all frames together, nothing further is looked at.
 
     Raises:
         DecodingRefused: that takes too much memory or time.
         JobCancelled, TimedOut: as `stop` says.
     """
-    return _info(_ask({"do": "describe", "path": str(path)}, stop, CHECK_S))
+    request = {"do": "describe", "path": str(path), "max_pixels": max_pixels}
+    return _info(_ask(request, stop, CHECK_S))
 
 
 def check(path: Path, max_pixels: int, stop: Stop) -> tuple[ImageInfo | None, State]:

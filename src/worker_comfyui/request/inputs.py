@@ -12,7 +12,7 @@ from worker_comfyui.config import MEGA, Settings
 from worker_comfyui.errors import InputTooLarge, InvalidRequest, JobError, disk_errors
 from worker_comfyui.job import FetchedInput, InputFile
 from worker_comfyui.media import decoding
-from worker_comfyui.media.image_info import MAX_FRAMES, READABLE, DecodingRefused
+from worker_comfyui.media.image_info import MAX_FRAMES, READABLE, DecodingRefused, State
 from worker_comfyui.media.media_types import HEAD_BYTES, by_content, by_name, kind_of
 from worker_comfyui.request import written_data
 from worker_comfyui.request.download import Limits, download
@@ -130,9 +130,8 @@ def _fetch(
             if not sink.size:
                 raise InvalidRequest("is empty")
         stop.check()
-        warning = None
-        if file.group == "images" and _is_for_load_image(file.name, path):
-            warning = _check_image(path, settings, stop)
+        must_be_image = file.group == "images" and _is_for_load_image(file.name, path)
+        warning = _check_image(path, settings, stop, must=must_be_image)
     except JobError as error:
         stop.check()  # where the job is to stop, that is the reason
         raise type(error).at(f"{file.place}.{file.field}", error.message) from error
@@ -162,15 +161,29 @@ def _is_for_load_image(name: str, path: Path) -> bool:
     return media_type is None or media_type in LOAD_IMAGE_TYPES
 
 
-def _check_image(path: Path, settings: Settings, stop: Stop) -> str | None:
-    """Check that ComfyUI's LoadImage can be given this file; return what is odd about it."""
+def _check_image(path: Path, settings: Settings, stop: Stop, *, must: bool) -> str | None:
+    """Check that ComfyUI's LoadImage can be given this file; return what is odd about it.
+
+    Args:
+        path: The file.
+        settings: The limits. They are for any image: LoadImage looks at what a file is, not at
+            its name or at the field in which it was sent.
+        stop: Ends it.
+        must: Whether it has to be an image, and a sound one.
+    """
     limit = int(settings.max_input_megapixels * MEGA)
+    state: State = "sound"
     try:
-        info, state = decoding.check(path, limit, stop)
+        if must:
+            info, state = decoding.check(path, limit, stop)
+        else:
+            info = decoding.describe(path, stop, limit)
     except DecodingRefused as error:
         raise InputTooLarge(f"is an image that {error}") from None
     if info is None:
-        raise InvalidRequest(_no_image(path))
+        if must:
+            raise InvalidRequest(_no_image(path))
+        return None
     if info.pixels > limit or info.frames > MAX_FRAMES:
         frames = f" in {info.frames} frames" if info.frames > 1 else ""
         raise InputTooLarge(

@@ -29,9 +29,9 @@ SETTINGS = Settings()
 BYTES = bytes(range(256))
 
 
-def file(source: str, field: Field = "data") -> InputFile:
+def file(source: str, field: Field = "data", name: str = "photo.png") -> InputFile:
     group: Group = "images" if field == "image" else "files"
-    return InputFile(f"{group}[1]", group, field, "photo.png", source)
+    return InputFile(f"{group}[1]", group, field, name, source)
 
 
 def fetched(*files: InputFile, settings: Settings = SETTINGS) -> list[tuple[FetchedInput, bytes]]:
@@ -216,6 +216,22 @@ def png_header(width: int, height: int) -> bytes:
 def test_an_image_bomb_is_refused_from_its_header() -> None:
     with pytest.raises(InputTooLarge, match=r"60000 x 60000 pixels.*MAX_INPUT_MEGAPIXELS"):
         check(png_header(60000, 60000))
+
+
+@pytest.mark.parametrize("field", ["image", "data"])
+@pytest.mark.parametrize("name", ["a.png", "clip.mp4", "model.glb", "a"])
+def test_an_image_bomb_is_refused_whatever_it_is_called_and_wherever_it_is_sent(
+    field: Field, name: str
+) -> None:
+    source = base64.b64encode(png_header(60000, 60000)).decode()
+    with pytest.raises(InputTooLarge, match=r"60000 x 60000 pixels.*MAX_INPUT_MEGAPIXELS"):
+        fetched(file(source, field, name))
+
+
+def test_an_image_among_the_files_may_be_damaged() -> None:
+    data = encoded(Image.new("RGB", (64, 64), (1, 2, 3)), "PNG")[:-40]
+    ((_, got),) = fetched(file(base64.b64encode(data).decode(), "data", "a.png"))
+    assert got == data
 
 
 def test_an_image_above_pillows_own_limit_passes_where_the_settings_allow_it() -> None:
