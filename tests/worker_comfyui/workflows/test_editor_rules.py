@@ -448,6 +448,20 @@ def test_a_seed_is_broadcast_to_inputs_that_were_opened_for_it() -> None:
     assert run(file, pack=True).workflow["5"]["inputs"]["seed"] == ["9", 0]
 
 
+def test_two_prompts_of_an_old_file_are_told_apart_by_their_order() -> None:
+    file = text_to_image()
+    for slot in file["nodes"][4]["inputs"][1:3]:
+        slot["link"] = None
+    # Version 4 named both inputs after what came in.
+    prompts = node(9, "Prompts Everywhere", gives=())
+    for link, origin in ((4, 2), (5, 3)):
+        prompts["inputs"].append({"name": "CONDITIONING", "type": "*", "link": link})
+        file["links"][link - 1] = [link, origin, 0, 9, link - 4, "CONDITIONING"]
+    file["nodes"].append(prompts)
+    inputs = run(file, pack=True).workflow["5"]["inputs"]
+    assert (inputs["positive"], inputs["negative"]) == (["2", 0], ["3", 0])
+
+
 @pytest.mark.parametrize(
     "limit", [{"group_restricted": 1}, {"color_restricted": 2}, {"group_regex": "x"}]
 )

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape as xml_escape
 
 import pytest
 from hypothesis import given, settings
@@ -121,6 +122,23 @@ def test_media_files_have_both(file: Path) -> None:
 def test_pictures_and_models_have_both(make: Callable[[], bytes], kind: str) -> None:
     found = embedded.read(make())
     assert found == embedded.Embedded(kind, PROMPT, GRAPH)
+
+
+@pytest.mark.parametrize("escaped", [True, False])
+def test_a_picture_of_a_workflow_that_a_pack_drew_has_the_workflow(escaped: bool) -> None:
+    graph = {"nodes": [], "links": [], "extra": {"text": "<a> & 'b' \"c\""}}
+    text = json.dumps(graph)
+    if escaped:
+        text = xml_escape(text, {'"': "&quot;", "'": "&apos;"})
+    drawing = f"<svg><desc>a drawing</desc><g/><desc>{text}</desc></svg>"
+    assert embedded.read(drawing.encode()) == embedded.Embedded("SVG", None, graph)
+
+
+@pytest.mark.parametrize("text", ["", "a drawing", "[]", "{"])
+def test_a_drawing_that_is_no_workflow_has_none(text: str) -> None:
+    for drawing in (f"<svg><desc>{text}</desc></svg>", f"<svg>{text}</desc></svg>"):
+        with pytest.raises(InvalidRequest, match="SVG file without a workflow"):
+            embedded.read(drawing.encode())
 
 
 def test_not_a_number_in_an_old_prompt_is_null() -> None:

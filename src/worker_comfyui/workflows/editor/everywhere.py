@@ -226,12 +226,19 @@ def _sources(node: Node, graph: Graph, own: dict[str, Any]) -> Iterator[tuple[st
             if not (isinstance(silent, dict) and silent.get(kind)):
                 yield node.id, index, kind, kind
     else:
-        labels = ("positive", "negative") if node.type == _PROMPTS else ()
-        for index, slot in enumerate(node.inputs):
+        for slot in node.inputs:
             link = graph.links.get(slot.link) if slot.link is not None else None
             if link is not None and _is_live(link, graph):
-                label = labels[index] if index < len(labels) else slot.name
-                yield link.origin, link.origin_slot, _carried(link, graph), label
+                yield link.origin, link.origin_slot, _carried(link, graph), _label(node, slot)
+
+
+def _label(node: Node, slot: Slot) -> str:
+    """Name what comes in: a node for two prompts calls its inputs as it likes in old files."""
+    if node.type != _PROMPTS:
+        return slot.name
+    links = [stored.link for stored in node.file_slots]
+    place = links.index(slot.link) if slot.link in links else len(links)
+    return ("positive", "negative")[place] if place < 2 else slot.name
 
 
 def _is_live(link: Link, graph: Graph) -> bool:

@@ -37,9 +37,19 @@ def assign_values(values: GroupValues) -> None:
             position += _primitive_entries(node)
             continue
         widget = node.widget(name)
-        if widget is not None and widget.stored:
+        if widget is not None and widget.stored and not _is_newer(node, widget):
             assign(node, widget, value)
             position += 1 + _followers(node, widget)
+
+
+def _is_newer(node: Node, widget: Widget) -> bool:
+    """Tell whether the class had no such widget yet when the group was made.
+
+    The group has a copy of the node, and in it a value for each widget of that time. One that came
+    since owns no entry in the group's list: taking one would shift all that follow.
+    """
+    before = node.widgets[: node.widgets.index(widget)]
+    return 0 < len(node.stored) <= sum(other.stored for other in before)
 
 
 def _followers(node: Node, widget: Widget) -> int:

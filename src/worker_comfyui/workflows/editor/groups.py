@@ -23,10 +23,11 @@ from worker_comfyui.workflows.editor.graph import (
     Port,
     Slot,
 )
+from worker_comfyui.workflows.editor.group_reroutes import carried
 from worker_comfyui.workflows.editor.group_values import GroupValues
 from worker_comfyui.workflows.editor.node_classes import InputSpec, NodeClass, NodeClasses
 from worker_comfyui.workflows.editor.reading import MAX_NODES, object_at, objects, read_node
-from worker_comfyui.workflows.editor.virtual import PRIMITIVE, REROUTE
+from worker_comfyui.workflows.editor.virtual import PRIMITIVE, REROUTE, Role, role
 
 PREFIXES = ("workflow>", "workflow/")  # the second in older files
 MAX_DEPTH = 20
@@ -226,10 +227,17 @@ def _list_virtual(group: _Group, index: int, node: Node) -> None:
     if node.type == PRIMITIVE and group.outgoing[index]:
         _unique(group, index, node, "value")  # no input, but it counts when later ones are named
         group.entries.append((node, "value"))
+    elif role(node) is Role.MISSING:
+        # The class is what the caller must hear of, not an input that is lost with it.
+        for place, slot in enumerate(node.file_slots):
+            if slot.widget is None and place not in group.incoming[index]:
+                group.sockets.append((_unique(group, index, node, slot.name), node, slot))
     elif node.type == REROUTE and not group.incoming[index]:
         node.file_slots = node.file_slots[:1] or [Slot("", "*")]
-        kind = (node.outputs[0] if node.outputs else "") or "*"
-        group.sockets.append((_unique(group, index, node, kind), node, node.file_slots[0]))
+        kind = carried(group.raw, group.members, group.inner, index)
+        name = _unique(group, index, node, kind)
+        if _config(group, index, "input", kind).get("visible") is not False:
+            group.sockets.append((name, node, node.file_slots[0]))
 
 
 def _list_converted(group: _Group, index: int, node: Node, node_class: NodeClass) -> None:

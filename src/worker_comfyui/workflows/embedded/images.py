@@ -17,6 +17,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 EXR = b"\x76\x2f\x31\x01"
 _EXIF_TAGS = range(0x0101, 0x0111)
 _ASCII = 2
+_ENTITIES = (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&apos;", "'"), ("&amp;", "&"))
 
 
 def read_png(data: memoryview, found: Collected) -> None:
@@ -131,7 +132,11 @@ def _terminated(data: memoryview, position: int) -> tuple[bytes, int]:
 
 
 def read_svg(data: memoryview, found: Collected) -> None:
-    """Read the JSON that ComfyUI puts into an SVG's metadata."""
+    """Read the JSON that ComfyUI puts into an SVG's metadata, or else a picture of a workflow.
+
+    Such pictures are made by ComfyUI-Custom-Scripts (web/js/workflowImage.js): the editor's file is
+    the last description, escaped.
+    """
     if len(data) > MAX_TEXT_BYTES:
         return
     text = bytes(data).decode("utf-8", "replace")
@@ -139,3 +144,14 @@ def read_svg(data: memoryview, found: Collected) -> None:
     end = text.find("]]>", start)
     if 0 <= start < end:
         found.add("comment", text[start + 9 : end])
+        return
+    end = text.rfind("</desc>")
+    start = text.rfind("<desc>", 0, max(end, 0))
+    if start >= 0:
+        found.add("workflow", _unescaped(text[start + 6 : end]))
+
+
+def _unescaped(text: str) -> str:
+    for entity, character in _ENTITIES:
+        text = text.replace(entity, character)
+    return text
