@@ -135,7 +135,7 @@ class Exporter:
             found = self._resolved(emitted, index)
             if isinstance(found, Source):
                 inputs[slot.name] = [found.id, found.slot]
-            elif isinstance(found, Value):
+            elif isinstance(found, Value) and not (found.for_socket and slot.widget):
                 inputs[slot.name] = wrapped(found.value)
         return {name: value for name, value in inputs.items() if value is not UNSET}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final
@@ -60,6 +60,18 @@ class Slot:
     widget: str | None = None
     promoted: bool = False
     value: Any = UNSET
+
+
+def slots_by_name(slots: Iterable[Slot]) -> dict[str, Slot]:
+    """Look up inputs by name; of those with the same name the last, but one that is linked.
+
+    Some files list an input twice. The editor takes the last, and so may lose a link.
+    """
+    found: dict[str, Slot] = {}
+    for slot in slots:
+        if slot.link is not None or slot.name not in found or found[slot.name].link is None:
+            found[slot.name] = slot
+    return found
 
 
 @dataclass(slots=True, eq=False)

@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from worker_comfyui.workflows.editor.graph import UNSET, Graph, Node, Port, Slot, Widget
+from worker_comfyui.workflows.editor.graph import (
+    UNSET,
+    Graph,
+    Node,
+    Port,
+    Slot,
+    Widget,
+    slots_by_name,
+)
 
 
 def build_host(node: Node, definition: Graph, check: Callable[[], None]) -> None:
@@ -21,7 +29,7 @@ def build_host(node: Node, definition: Graph, check: Callable[[], None]) -> None
         definition: Its subgraph, built.
         check: Raises when it is time to stop: an input may lead through a hundred subgraphs.
     """
-    by_name = {slot.name: slot for slot in node.file_slots}
+    by_name = slots_by_name(node.file_slots)
     node.inputs = []
     for port in definition.inputs:
         stored = by_name.get(port.name)

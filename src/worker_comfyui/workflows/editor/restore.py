@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from worker_comfyui.workflows.editor import dynamic, fresh, javascript
-from worker_comfyui.workflows.editor.graph import Node, Widget
+from worker_comfyui.workflows.editor.graph import Node, Widget, slots_by_name
 from worker_comfyui.workflows.editor.node_classes import COMBO, DYNAMIC_COMBO, NodeClass
 from worker_comfyui.workflows.editor.widgets import CONTROL
 
@@ -36,7 +36,7 @@ def restore(node: Node, node_class: NodeClass) -> None:
 
 
 def _match_slots(node: Node) -> None:
-    by_name = {slot.name: slot for slot in node.file_slots}
+    by_name = slots_by_name(node.file_slots)
     defined = {slot.name for slot in node.inputs}
     for slot in node.inputs:
         if slot.name in by_name:

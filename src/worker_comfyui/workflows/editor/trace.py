@@ -16,9 +16,15 @@ from worker_comfyui.workflows.editor.virtual import Role, role, setters, stored_
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A host's own value, in place of a link."""
+    """A value in place of a link.
+
+    Attributes:
+        value: A host's own, or what a primitive stores.
+        for_socket: Whether it counts for inputs without a widget only.
+    """
 
     value: Any
+    for_socket: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +165,7 @@ def _out_of(host: Node, parent: Scope, step: _Step, index: int) -> _Step | Value
     return _Step(parent, host, index, is_input=True)
 
 
-def _from_output(step: _Step) -> _Step | Source | None:
+def _from_output(step: _Step) -> _Step | Source | Value | None:
     scope, node = step.scope, step.node
     if node.mode == Mode.NEVER:
         return None
@@ -177,15 +183,36 @@ def _from_output(step: _Step) -> _Step | Source | None:
 _VIRTUAL = {Role.PASS, Role.SET, Role.GET, Role.PRIMITIVE, Role.NOTHING}
 
 
-def _through(step: _Step, kind: Role) -> _Step | None:
+def _through(step: _Step, kind: Role) -> _Step | Value | None:
     """Go through a node that exists in the browser only."""
     if kind is Role.PASS:
         return _Step(step.scope, step.node, step.slot, is_input=True, type=step.type)
     if kind is Role.SET:
         return _Step(step.scope, step.node, 0, is_input=True, type=step.type)
-    # Of the others a primitive has written its value already, and a note has none.
+    if kind is Role.PRIMITIVE:
+        return _stored_value(step)
+    # Of the others a note gives nothing.
     found = step.scope.setter(stored_name(step.node)) if kind is Role.GET else None
     return _Step(*found, 0, is_input=True, type=step.type) if found else None
+
+
+def _stored_value(step: _Step) -> Value | None:
+    """Read what a primitive gives to an input that was a widget once, and is a socket today.
+
+    Into widgets it has written its value already. The editor loses the others.
+    """
+    stored = step.node.stored
+    value = stored[0] if isinstance(stored, list) and stored else None
+    fits = _PLAIN.get(step.type or "", ())
+    return Value(value, for_socket=True) if type(value) in fits else None
+
+
+_PLAIN: dict[str, tuple[type, ...]] = {
+    "STRING": (str,),
+    "INT": (int,),
+    "FLOAT": (int, float),
+    "BOOLEAN": (bool,),
+}
 
 
 def _into(step: _Step) -> _Step | None:

@@ -1,0 +1,88 @@
+"""Inputs that a file has otherwise than the class of today."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.worker_comfyui.workflows.graphs import Json, graph, inner_link, node, subgraph
+from tests.worker_comfyui.workflows.pairs import circumstances, object_info
+from worker_comfyui.job import Workflow
+from worker_comfyui.workflows.editor.convert import convert
+
+JOIN: Json = {
+    "input": {
+        "required": {"text": ["STRING", {"forceInput": True}]},
+        "optional": {"times": ["INT", {"forceInput": True}], "image": ["IMAGE"]},
+    },
+    "output": ["STRING"],
+}
+
+
+def run(file: Json) -> Workflow:
+    return convert(file, {**object_info(), "Join": JOIN}, circumstances()).workflow
+
+
+def picture(*inputs: Json, definition: Json | None = None) -> Json:
+    """Make a file in which a picture goes into one node."""
+    target = node(2, definition["id"] if definition else "ImageInvert", gives=("IMAGE",))
+    return graph(
+        node(1, "EmptyImage", 64, 64, 1, 0, gives=("IMAGE",)),
+        {**target, "inputs": list(inputs)},
+        node(3, "PreviewImage", links={"images": 2}, gives=()),
+        links=[[1, 1, 0, 2, 0, "IMAGE"], [2, 2, 0, 3, 0, "IMAGE"]],
+        definitions={"subgraphs": [definition] if definition else []},
+    )
+
+
+TWICE = [{"name": "image", "type": "IMAGE", "link": link} for link in (1, None)]
+
+
+@pytest.mark.parametrize("inputs", [TWICE, TWICE[::-1]], ids=["linked first", "linked last"])
+def test_of_an_input_that_the_file_lists_twice_the_linked_one_counts(inputs: list[Json]) -> None:
+    assert run(picture(*inputs))["2"]["inputs"] == {"image": ["1", 0]}
+
+
+@pytest.mark.parametrize("inputs", [TWICE, TWICE[::-1]], ids=["linked first", "linked last"])
+def test_so_it_does_for_a_subgraph(inputs: list[Json]) -> None:
+    inverts = subgraph(
+        "5b8b9a6e-0000-4000-8000-000000000001",
+        node(7, "ImageInvert", links={"image": 1}, gives=("IMAGE",)),
+        links=[inner_link(1, (-10, 0), (7, 0)), inner_link(2, (7, 0), (-20, 0))],
+        inputs=[{"id": "a", "name": "image", "type": "IMAGE", "linkIds": [1]}],
+        outputs=[{"id": "b", "name": "IMAGE", "type": "IMAGE", "linkIds": [2]}],
+    )
+    assert run(picture(*inputs, definition=inverts))["2:7"]["inputs"] == {"image": ["1", 0]}
+
+
+def primitive(kind: str, value: Any, target: str) -> Json:
+    """Make a file in which a primitive leads to a socket, by way of a Reroute."""
+    return graph(
+        node(1, "PrimitiveNode", value, "fixed", gives=(kind,)),
+        node(2, "Reroute", links={"": 1}, gives=(kind,)),
+        node(3, "Join", links={target: 2}, gives=("STRING",)),
+        links=[[1, 1, 0, 2, 0, kind], [2, 2, 0, 3, 0, kind]],
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "target"), [("STRING", "a", "text"), ("INT", 3, "times")]
+)
+def test_a_primitive_gives_its_value_to_what_was_a_widget_once(
+    kind: str, value: Any, target: str
+) -> None:
+    assert run(primitive(kind, value, target))["3"]["inputs"] == {target: value}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "target"),
+    [
+        ("STRING", 3, "text"),
+        ("INT", True, "times"),
+        ("INT", None, "times"),
+        ("IMAGE", "a", "image"),
+    ],
+)
+def test_but_not_one_of_another_kind(kind: str, value: Any, target: str) -> None:
+    assert run(primitive(kind, value, target))["3"]["inputs"] == {}
