@@ -86,3 +86,50 @@ def test_a_primitive_gives_its_value_to_what_was_a_widget_once(
 )
 def test_but_not_one_of_another_kind(kind: str, value: Any, target: str) -> None:
     assert run(primitive(kind, value, target))["3"]["inputs"] == {}
+
+
+VIDEO: Json = {
+    "input": {
+        "required": {
+            "video": [["a.mp4"]],
+            "force_rate": ["FLOAT", {"default": 0}],
+            "custom_width": ["INT", {"default": 0}],
+            "custom_height": ["INT", {"default": 0}],
+            "frame_load_cap": ["INT", {"default": 0}],
+            "skip_first_frames": ["INT", {"default": 0}],
+            "select_every_nth": ["INT", {"default": 1}],
+        }
+    },
+    "output": ["IMAGE"],
+}
+IMAGES: Json = {
+    "input": {
+        "required": {"directory": [["a"]]},
+        "optional": {
+            "image_load_cap": ["INT", {"default": 0}],
+            "skip_first_images": ["INT", {"default": 0}],
+            "select_every_nth": ["INT", {"default": 1}],
+        },
+    },
+    "output": ["IMAGE"],
+}
+
+
+@pytest.mark.parametrize(
+    ("class_type", "stored", "expected"),
+    [
+        ("VHS_LoadVideo", ["a.mp4", 24, "Disabled", 90, 5, "video"], 1),
+        ("VHS_LoadVideo", ["a.mp4", 24, "Disabled", 90, 5, 2, "video"], 2),
+        ("VHS_LoadImages", ["b", "directory", 90, 5, 3], 3),
+    ],
+)
+def test_buttons_in_the_lists_of_old_video_nodes_are_no_values(
+    class_type: str, stored: list[Any], expected: int
+) -> None:
+    file = graph(node(1, class_type, *stored, gives=("IMAGE",)))
+    classes = {"VHS_LoadVideo": VIDEO, "VHS_LoadImages": IMAGES}
+    inputs = convert(file, classes, circumstances()).workflow["1"]["inputs"]
+    assert inputs["select_every_nth"] == expected
+    assert (inputs.get("frame_load_cap") or inputs.get("image_load_cap")) == 90
+    assert (inputs.get("skip_first_frames") or inputs.get("skip_first_images")) == 5
+    assert (inputs.get("video") or inputs.get("directory")) == stored[0]

@@ -14,7 +14,7 @@ from worker_comfyui.workflows.editor.graph import Node, Widget
 from worker_comfyui.workflows.editor.node_classes import COMBO, input_spec
 
 _VIDEO = ["video", "force_rate", "force_size", "frame_load_cap", "skip_first_frames"]
-_OLD_LISTS = {
+_OLD_LISTS: dict[str, list[str]] = {
     "VHS_VideoCombine": [
         "frame_rate",
         "loop_count",
@@ -25,6 +25,13 @@ _OLD_LISTS = {
     ],
     "VHS_LoadVideo": [*_VIDEO, "select_every_nth"],
     "VHS_LoadVideoPath": [*_VIDEO, "select_every_nth"],
+    "VHS_LoadImages": [
+        "directory",
+        "",  # the button for uploads
+        "image_load_cap",
+        "skip_first_images",
+        "select_every_nth",
+    ],
     "VHS_LoadImagesPath": [
         "directory",
         "image_load_cap",
@@ -65,6 +72,9 @@ def _video(node: Node) -> None:
         if names is None or not node.stored:
             return
         node.stored = dict(zip(names, node.stored, strict=False))
+        # The first versions had no such input, and the button for uploads in its place.
+        if isinstance(node.stored.get("select_every_nth"), str):
+            del node.stored["select_every_nth"]
     values = dict(node.stored)
     if "save_image" in values:
         values.setdefault("save_output", values.pop("save_image"))
