@@ -133,3 +133,19 @@ def test_buttons_in_the_lists_of_old_video_nodes_are_no_values(
     assert (inputs.get("frame_load_cap") or inputs.get("image_load_cap")) == 90
     assert (inputs.get("skip_first_frames") or inputs.get("skip_first_images")) == 5
     assert (inputs.get("video") or inputs.get("directory")) == stored[0]
+
+
+def test_the_size_that_an_animatediff_node_stores_does_not_shift_its_values() -> None:
+    class_ = {
+        "input": {
+            "required": {"offset": ["INT", {"default": 0}]},
+            "optional": {
+                "seed_override": ["INT", {"forceInput": True}],
+                "adapt": ["BOOLEAN", {"default": False}],
+            },
+        },
+        "output": [],
+    }
+    file = graph(node(1, "ADE_Settings", 3, 0, True, "", gives=()))
+    workflow = convert(file, {"ADE_Settings": class_}, circumstances()).workflow
+    assert workflow["1"]["inputs"] == {"offset": 3, "adapt": True}

@@ -1,7 +1,8 @@
 """What the JavaScript of node packs does when the editor loads and exports their nodes.
 
 Only what people's files need, as of the packs' versions of 2026: VideoHelperSuite, rgthree,
-KJNodes, ComfyUI-Custom-Scripts (pysssss). Virtual nodes of packs are in `virtual`.
+KJNodes, ComfyUI-Custom-Scripts (pysssss), AnimateDiff-Evolved. Virtual nodes of packs are in
+`virtual`.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ def prepare(node: Node) -> None:
     handler = _HANDLERS.get(node.type)
     if handler is None and node.type.startswith("VHS_"):
         handler = _video
+    if handler is None and node.type.startswith("ADE_"):
+        handler = _sized
     if handler is not None:
         handler(node)
 
@@ -82,6 +85,14 @@ def _video(node: Node) -> None:
     _add_unknown_widgets(node, values)
     _add_format_widgets(node, values)
     node.stored = values
+
+
+def _sized(node: Node) -> None:
+    """AnimateDiff-Evolved's nodes store "" at the end, for the widget that fits their size."""
+    stored = node.stored
+    is_text = bool(node.widgets) and node.widgets[-1].kind == "STRING"
+    if isinstance(stored, list) and stored[-1:] == [""] and not is_text:
+        node.stored = stored[:-1]
 
 
 def _force_size(values: dict[str, Any]) -> None:
