@@ -13,7 +13,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import cpuinfo
+
 os.environ.setdefault("RUNPOD_LOG_LEVEL", "INFO")
+# The SDK asks as it is imported, which takes more than a second.
+cpuinfo.get_cpu_info = lambda: {"brand_raw": ""}
 
 import runpod
 from runpod.http_client import AsyncClientSession
