@@ -44,11 +44,17 @@ class _Flags(argparse.ArgumentParser):
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """The folders of a ComfyUI on this machine, where its jobs' files are."""
+    """The folders of a ComfyUI on this machine, where its jobs' files are.
+
+    Attributes:
+        input, output, temp: ComfyUI's own three.
+        private: Those that no other worker, of now or later, ever sees.
+    """
 
     input: Path
     output: Path
     temp: Path
+    private: frozenset[Path] = frozenset()
 
     @classmethod
     def of(cls, root: Path, flags: Sequence[str]) -> Self:
