@@ -10,7 +10,7 @@ import math
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn, Self
 
@@ -54,7 +54,7 @@ class Folders:
     input: Path
     output: Path
     temp: Path
-    private: frozenset[Path] = frozenset()
+    private: frozenset[Path] = field(default=frozenset(), kw_only=True)
 
     @classmethod
     def of(cls, root: Path, flags: Sequence[str]) -> Self:

@@ -76,7 +76,7 @@ class OwnFolders:
             self._folder(self._run / "temp", original.temp, named=flags.temp),
         )
         private = frozenset(folder for folder in made if folder.parent == self._run)
-        return Folders(*made, private)
+        return Folders(*made, private=private)
 
     def sweep(self) -> None:
         """Remove the folders of workers that were killed."""
