@@ -191,6 +191,45 @@ def test_only_what_may_pass_is_to_be_run_again(run: Run, said: str, sentence: st
     assert sentence in result.stderr.splitlines()[-1]
 
 
+# As buildx 0.13 and 0.29 end: the command of the step that failed, its last lines, its place.
+STEP = "python -m pip install x && timeout 300 python main.py"
+FAILED = f"""#6 [2/2] RUN {STEP}
+#6 0.263 WARNING: Retrying after connection broken by ReadTimeoutError: Read timed out.
+#6 0.503 {{reason}}
+#6 ERROR: process "/bin/bash -c {STEP}" did not complete successfully: exit code: 1
+------
+ > [2/2] RUN {STEP}:
+0.502 one
+0.503 {{reason}}
+------
+Dockerfile:3
+--------------------
+   3 | >>> RUN python -m pip install x \\
+   4 | >>>  && timeout 300 python main.py
+--------------------
+ERROR: failed to solve: process "/bin/bash -c {STEP}" did not complete successfully: exit code: 1"""
+
+
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        ("error: x/y is gated: accept the terms", "run this again once that is corrected"),
+        ("cp: cannot open 'x': Permission denied", "run this again once that is corrected"),
+        ("error: m arrived damaged: SHA-256 0 instead of 1", "run this again once that is correct"),
+        ("ERROR: No matching distribution found for x", "run this again once that is corrected"),
+        ("error: https://a/b answered 503 (Service Unavailable)", "Run this again: it goes on"),
+        ("ERROR: HTTPSConnectionPool: Read timed out.", "Run this again: it goes on"),
+        ("cp: error writing 'x': no space left on device", "the disk is full"),
+    ],
+)
+def test_a_step_s_reason_counts_and_neither_its_command_nor_what_was_tried_again(
+    run: Run, reason: str, sentence: str
+) -> None:
+    result = run(FAIL="bake", SAYS=FAILED.format(reason=reason))
+    assert result.returncode == 1
+    assert sentence in result.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize(("value", "used"), [("12.6.3", "unset"), ("12.8", "12.8")])
 def test_the_version_that_nvidia_s_images_set_is_not_taken_for_the_build_s(
     run: Run, tmp_path: Path, value: str, used: str
