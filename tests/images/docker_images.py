@@ -645,6 +645,8 @@ def test_a_derived_image_installs_custom_nodes_or_fails(
         "RUN rm -rf /comfyui/custom_nodes/ComfyUI-Example "
         "&& comfy node install --exit-on-fail file:///src/ComfyUI-Example --mode remote "
         "&& test -e /comfyui/custom_nodes/ComfyUI-Example/__init__.py\n"
+        # With the shell of any other image: bash's strict options would end all three.
+        'RUN false; test -z "$SET_BY_NOBODY"; yes | head -n 1\n'
         "RUN uv pip install idna==3.10 && pip freeze | grep -qx idna==3.10\n"
         # Whatever installs it: PyTorch, whose place six takes here, stays at its exact version.
         "RUN ! pip install six==1.16.0 && ! uv pip install six==1.16.0 "

@@ -16,7 +16,7 @@ from tests.images.bake import expand
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 VARIANTS = load()
-BASE_GB = 9
+BASE_GB = 8
 JOBS_GB = 2  # for the files of jobs
 """The image without models, as docs/deployment.md says."""
 
