@@ -137,6 +137,24 @@ def test_the_builder_stays_when_asked_and_after_a_failure(run: Run, calls: Path)
     assert "buildx rm" not in calls.read_text()
 
 
+@pytest.mark.parametrize("code", [0, 100])
+def test_what_a_fresh_server_lacks_is_installed_or_named(
+    run: Run, tmp_path: Path, code: int
+) -> None:
+    apt = tmp_path / "bin" / "apt-get"
+    apt.write_text(f'#!/bin/sh\necho "$@" >>"{tmp_path}/apt"\nexit {code}\n')
+    apt.chmod(0o755)
+    result = run(FAIL="buildx")
+    if os.geteuid():
+        assert "error: install docker-buildx first (as root on Debian and Ubuntu" in result.stderr
+        return
+    installed = ["update -q", "install -y -q docker-buildx"]
+    assert (tmp_path / "apt").read_text().splitlines() == installed[: 1 if code else 2]
+    assert (result.returncode != 0) == bool(code)
+    failed = "error: apt-get could not install docker-buildx, as said above"
+    assert (failed in result.stderr) == bool(code)
+
+
 @pytest.mark.parametrize(
     ("environ", "sentence"),
     [
