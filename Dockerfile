@@ -126,6 +126,8 @@ ENV COMFYUI_PATH=/comfyui COMFYUI_PYTHON=/opt/comfyui/bin/python PIP_NO_CACHE_DI
 # graphics: Vulkan and OpenGL, with which ComfyUI's GLSL nodes and many for 3D draw.
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,graphics,utility,video \
     NVIDIA_REQUIRE_CUDA=cuda>=${CUDA_VERSION} RUNPOD_MIN_CUDA_VERSION=${CUDA_VERSION}
+# Derived images run their commands as in any other image: they inherit this, and bash's strict options otherwise.
+SHELL ["/bin/sh", "-c"]
 WORKDIR /worker
 EXPOSE 8000
 ENTRYPOINT ["tini", "--"]

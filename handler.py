@@ -70,7 +70,7 @@ def _serve(settings: Settings, supervisor: Supervisor, redactor: Redactor) -> in
 
     with closing(Worker(settings, supervisor, redactor)) as worker:
         worker.preload()
-        # The SDK takes more than a second.
+        # The SDK takes most of a second.
         from worker_comfyui.platform_side import serverless  # noqa: PLC0415
 
         logs.configure(settings, redactor)  # the SDK's import has set up logging of its own

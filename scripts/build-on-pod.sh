@@ -112,12 +112,21 @@ bake() {
   docker buildx bake --builder "$builder" --progress plain "$@" 2>&1 | tee -a "$log" >&2
 }
 
+# What bake says at the end, of the step that failed: before that the log has what was tried again. Without the step's own
+# command, in which a timeout may be named, and without the seconds before each line, which may look like a status.
+why() {
+  { sed -n '/^------$/,$p' "$log" | grep . || cat "$log"; } |
+    grep -vE '^ > \[|^ +[0-9]+ \||did not complete successfully' | sed -E 's/^[0-9.]+ //' || true
+}
+
 explain() {
-  if grep -qE 'denied|unauthorized|insufficient_scope|no basic auth' "$log"; then
+  local said
+  said=$(why)
+  if grep -qE 'access .*denied|denied: |[Uu]nauthorized|403 Forbidden|insufficient_scope|no basic auth' <<<"$said"; then
     fail "the registry refused the push, as said above: may $DOCKERHUB_USERNAME write to $IMAGE_TAG, and does the repository exist?"
-  elif grep -q 'no space left on device' "$log"; then
+  elif grep -q 'no space left on device' <<<"$said"; then
     fail "the disk is full"
-  elif grep -qE ' (429|500|502|503|504)\b|[Tt]imeout|timed out|deadline exceeded|connection (reset|refused)|unexpected EOF|no such host|TLS handshake' "$log"; then
+  elif grep -qE ' (429|500|502|503|504)( [^kMG]|[^0-9. ]|$)|[Tt]imeout|timed out|deadline exceeded|[Cc]onnection (reset|refused|broken)|unexpected EOF|no such host|name resolution|TLS handshake' <<<"$said"; then
     fail "the build or the push failed, as said above, for a reason that may pass. Run this again: it goes on where it stopped"
   fi
   fail "the build failed, as said above; run this again once that is corrected"

@@ -43,7 +43,7 @@ def _of_request(sent: Mapping[str, Any]) -> list[Entry]:
     if not isinstance(sent.get("models"), list):
         return []
     problems: list[Detail] = []
-    entries = catalogue.parse(sent["models"], "input.models", Origin.REQUEST, problems)
+    entries = catalogue.parse(sent["models"], "models", Origin.REQUEST, problems)
     if problems:
         raise Failed("\n".join(f"{p['path']} {p['message']}" for p in problems))
     return entries

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,7 @@ DOCUMENTED = [
     for document in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     for number, command in enumerate(requests_in(document), 1)
 ]
+PERCENTS = 5
 SHOWN = 9  # so that a change of how they are written does not hide them
 
 
@@ -52,6 +54,15 @@ def run_here(command: str, folder: Path) -> str:
     for name in ("test_input.json", "test_resources"):
         (folder / name).symlink_to(ROOT / name)
     return run(command, folder, RUNPOD_API_KEY="any")
+
+
+def percents(platform: RunningPlatform, job_id: str) -> set[int]:
+    """What somebody reads who asks again and again how far the job is."""
+    seen = set()
+    while (job := platform.status(job_id))["status"] in {"IN_QUEUE", "IN_PROGRESS"}:
+        seen.add(job.get("output", {}).get("percent", 0))
+        time.sleep(0.2)
+    return seen
 
 
 def test_they_are_found() -> None:
@@ -72,6 +83,8 @@ def test_a_documented_request_is_answered_with_a_job(
                 assert picture.size == (640, 400)
             return
         job = json.loads(printed)
+        if "progress.json" in command:
+            assert len(percents(platform, job["id"])) > PERCENTS
         ended = job if job["id"].startswith("sync-") else platform.wait(job["id"])
         cannot_succeed = any(text in here for text in ("/status/", "sdxl.json", '"workflow": {}'))
         assert ended["status"] == ("FAILED" if cannot_succeed else "COMPLETED"), ended

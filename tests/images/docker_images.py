@@ -41,6 +41,9 @@ VARIANT = "sdxl"
 IMAGE = "worker-comfyui-test"
 TOKEN = "hf_made_up_for_this_build"
 BASE_IMAGE = os.environ.get("BASE_IMAGE", "ubuntu:24.04")
+# Bake may read folders outside of the current one: else it asks first, and fails where nobody
+# can answer. Before buildx 0.19 it neither asks nor has a flag for it.
+ALLOWED = {"BUILDX_BAKE_ENTITLEMENTS_FS": "0"}
 
 
 def docker(
@@ -49,7 +52,7 @@ def docker(
     """Run docker; return what it printed, errors included."""
     result = subprocess.run(
         ["docker", *arguments],
-        env={**os.environ, **environ},
+        env={**ALLOWED, **os.environ, **environ},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -137,10 +140,18 @@ def comfyui_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+ORIGIN = {
+    "RELEASE_VERSION": "1.2.3",
+    "REVISION": "0123456789abcdef0123456789abcdef01234567",
+    "REPOSITORY_URL": "https://example.com/worker-comfyui",
+}
+
+
 @pytest.fixture(scope="module")
 def environ(hub: Hub) -> dict[str, str]:
     """What bake reads. PYTORCH: any small package; nothing here computes."""
     return {
+        **ORIGIN,
         "COMFYUI_VERSION": "0.0.1",
         "PYTORCH": "six==1.17.0",
         "PYTORCH_INDEX": "https://pypi.org/simple",
@@ -253,6 +264,20 @@ def test_docker_build_makes_what_bake_makes(
         by_hand = layers(f"{IMAGE}:by-hand")
         docker("image", "rm", "--force", f"{IMAGE}:by-hand")
         assert by_hand == layers(image)
+
+
+def test_labels_say_what_it_is_and_where_it_comes_from(final: str) -> None:
+    shown = docker("image", "inspect", final, "--format", "{{json .Config.Labels}}")
+    labels = json.loads(shown)
+    expected = {
+        "title": "worker-comfyui",
+        "version": ORIGIN["RELEASE_VERSION"],
+        "revision": ORIGIN["REVISION"],
+        "source": ORIGIN["REPOSITORY_URL"],
+        "licenses": "MIT AND GPL-3.0-only",
+    }
+    for name, value in expected.items():
+        assert labels[f"org.opencontainers.image.{name}"] == value
 
 
 def test_sigterm_ends_it_within_seconds_and_cleanly(base: str) -> None:
@@ -412,8 +437,10 @@ print(json.load(urllib.request.urlopen(where, timeout=60))["status"])
 def test_compose_serves_the_stand_in_to_this_machine(stand_in: str, tmp_path: Path) -> None:
     override = tmp_path / "image.yml"
     override.write_text(f"services: {{cpu: {{image: '{stand_in}'}}}}\n")
+    (tmp_path / ".env").write_text("MAX_INPUT_MB=7\n")  # where compose looks for it
     files = ("--file", str(ROOT / "docker-compose.yml"), "--file", str(override))
-    compose = ("compose", "--project-name", IMAGE, *files, "--profile", "cpu")
+    place = ("--project-name", IMAGE, "--project-directory", str(tmp_path))
+    compose = ("compose", *place, *files, "--profile", "cpu")
     port = free_port()
     environ = {"API_PORT": str(port), "VOLUME": str(tmp_path / "volume")}
     try:
@@ -426,6 +453,8 @@ def test_compose_serves_the_stand_in_to_this_machine(stand_in: str, tmp_path: Pa
         ).json()
         assert answer["status"] == "COMPLETED", answer
         assert {image["type"] for image in answer["output"]["images"]} == {"base64"}
+        settings = docker(*compose, "exec", "-T", "cpu", "env", environ=environ)
+        assert "MAX_INPUT_MB=7" in settings.splitlines()
     finally:
         docker(*compose, "down", "--timeout", "5", environ=environ)
 
@@ -539,7 +568,7 @@ def test_a_build_that_is_cut_off_at_nine_tenths_downloads_the_last_tenth(
     command = ["docker", *bake(VARIANT, "never", "--set", f"{VARIANT}.target=file-1")]
     with first_file(checkout, file):
         with subprocess.Popen(
-            command, env=os.environ | environ, start_new_session=True
+            command, env=ALLOWED | os.environ | environ, start_new_session=True
         ) as building:
             assert comes_true(lambda: not hub.at_once and hub.sent_so_far(name) >= most, 300)
             time.sleep(1)
@@ -616,7 +645,12 @@ def test_a_derived_image_installs_custom_nodes_or_fails(
         "RUN rm -rf /comfyui/custom_nodes/ComfyUI-Example "
         "&& comfy node install --exit-on-fail file:///src/ComfyUI-Example --mode remote "
         "&& test -e /comfyui/custom_nodes/ComfyUI-Example/__init__.py\n"
+        # With the shell of any other image: bash's strict options would end all three.
+        'RUN false; test -z "$SET_BY_NOBODY"; yes | head -n 1\n'
         "RUN uv pip install idna==3.10 && pip freeze | grep -qx idna==3.10\n"
+        # Whatever installs it: PyTorch, whose place six takes here, stays at its exact version.
+        "RUN ! pip install six==1.16.0 && ! uv pip install six==1.16.0 "
+        "&& pip freeze | grep -qx six==1.17.0\n"
         f"RUN comfy model download --url {hub.url}/test/0/resolve/main/model.safetensors "
         "--relative-path models/loras --filename x.safetensors "
         "&& test -s /comfyui/models/loras/x.safetensors\n"

@@ -137,6 +137,24 @@ def test_the_builder_stays_when_asked_and_after_a_failure(run: Run, calls: Path)
     assert "buildx rm" not in calls.read_text()
 
 
+@pytest.mark.parametrize("code", [0, 100])
+def test_what_a_fresh_server_lacks_is_installed_or_named(
+    run: Run, tmp_path: Path, code: int
+) -> None:
+    apt = tmp_path / "bin" / "apt-get"
+    apt.write_text(f'#!/bin/sh\necho "$@" >>"{tmp_path}/apt"\nexit {code}\n')
+    apt.chmod(0o755)
+    result = run(FAIL="buildx")
+    if os.geteuid():
+        assert "error: install docker-buildx first (as root on Debian and Ubuntu" in result.stderr
+        return
+    installed = ["update -q", "install -y -q docker-buildx"]
+    assert (tmp_path / "apt").read_text().splitlines() == installed[: 1 if code else 2]
+    assert (result.returncode != 0) == bool(code)
+    failed = "error: apt-get could not install docker-buildx, as said above"
+    assert (failed in result.stderr) == bool(code)
+
+
 @pytest.mark.parametrize(
     ("environ", "sentence"),
     [
@@ -188,6 +206,45 @@ def test_only_what_may_pass_is_to_be_run_again(run: Run, said: str, sentence: st
     result = run(FAIL="bake", SAYS=said)
     assert result.returncode == 1
     assert said in result.stderr
+    assert sentence in result.stderr.splitlines()[-1]
+
+
+# As buildx 0.13 and 0.29 end: the command of the step that failed, its last lines, its place.
+STEP = "python -m pip install x && timeout 300 python main.py"
+FAILED = f"""#6 [2/2] RUN {STEP}
+#6 0.263 WARNING: Retrying after connection broken by ReadTimeoutError: Read timed out.
+#6 0.503 {{reason}}
+#6 ERROR: process "/bin/bash -c {STEP}" did not complete successfully: exit code: 1
+------
+ > [2/2] RUN {STEP}:
+0.502 one
+0.503 {{reason}}
+------
+Dockerfile:3
+--------------------
+   3 | >>> RUN python -m pip install x \\
+   4 | >>>  && timeout 300 python main.py
+--------------------
+ERROR: failed to solve: process "/bin/bash -c {STEP}" did not complete successfully: exit code: 1"""
+
+
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        ("error: x/y is gated: accept the terms", "run this again once that is corrected"),
+        ("cp: cannot open 'x': Permission denied", "run this again once that is corrected"),
+        ("error: m arrived damaged: SHA-256 0 instead of 1", "run this again once that is correct"),
+        ("ERROR: No matching distribution found for x", "run this again once that is corrected"),
+        ("error: https://a/b answered 503 (Service Unavailable)", "Run this again: it goes on"),
+        ("ERROR: HTTPSConnectionPool: Read timed out.", "Run this again: it goes on"),
+        ("cp: error writing 'x': no space left on device", "the disk is full"),
+    ],
+)
+def test_a_step_s_reason_counts_and_neither_its_command_nor_what_was_tried_again(
+    run: Run, reason: str, sentence: str
+) -> None:
+    result = run(FAIL="bake", SAYS=FAILED.format(reason=reason))
+    assert result.returncode == 1
     assert sentence in result.stderr.splitlines()[-1]
 
 

@@ -16,7 +16,7 @@ from tests.images.bake import expand
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 VARIANTS = load()
-BASE_GB = 9
+BASE_GB = 8
 JOBS_GB = 2  # for the files of jobs
 """The image without models, as docs/deployment.md says."""
 
@@ -112,6 +112,24 @@ def test_every_build_argument_that_is_named_exists() -> None:
         text = path.read_text()
         for name in re.findall(r"(?:--build-arg |\.args\.)(\w+)", text):
             assert re.search(rf"^ARG {name}\b", dockerfile, re.MULTILINE), f"{path.name}: {name}"
+
+
+def test_the_table_of_variables_is_that_of_the_build_with_its_defaults() -> None:
+    bake = (ROOT / "docker-bake.hcl").read_text()
+    variables = dict(re.findall(r'^variable "(\w+)" \{ default = "(.*)" \}$', bake, re.MULTILINE))
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    arguments = set(re.findall(r"^ARG (\w+)", dockerfile, re.MULTILINE))
+    defaults = variables | dict(re.findall(r"^ARG (\w+)=(.+)$", dockerfile, re.MULTILINE))
+    table = (DOCS / "deployment.md").read_text().split("### Variables")[1].split("\n### ")[0]
+    told: set[str] = set()
+    for row in re.findall(r"^\| `.*$", table, re.MULTILINE):
+        names, values = (re.findall(r"`([^`]+)`", cell) for cell in row.split("|")[1:3])
+        told.update(names)
+        if len(values) == len(names):
+            assert values == [defaults[name] for name in names]
+    assert told == {*variables, *arguments}
+    # Of which bake has a target each.
+    assert arguments - {"MODEL_TYPE"} <= {*variables}
 
 
 def test_every_example_request_is_shown() -> None:

@@ -186,6 +186,13 @@ def test_the_program_is_started_in_exec_form_so_that_sigterm_reaches_it() -> Non
     assert all(line.startswith("exec ") for line in programs)
 
 
+def test_derived_images_inherit_the_shell_of_any_other_image() -> None:
+    for image in ("base", "final"):
+        lines = [line for stage in reversed(ancestors(image)) for line in STAGES[stage]]
+        shells = [line for line in lines if line.startswith("SHELL")]
+        assert shells[-1] == 'SHELL ["/bin/sh", "-c"]'
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Callable[..., str]:
     """src/start.sh in a folder of its own, with programs that say how they were started."""

@@ -25,7 +25,7 @@ OBJECT_INFO: dict[str, Any] = {
 }
 VARIANTS = load()
 EXAMPLES = sorted(path.name for path in FOLDER.glob("*.json"))
-MODEL_FREE = {"animated-webp", "audio", "image-to-image", "inpainting-mask", "video"}
+MODEL_FREE = {*("animated-webp", "audio", "image-to-image", "inpainting-mask", "progress", "video")}
 
 # Which folder of the models each loader's input names a file in.
 LOADED = {

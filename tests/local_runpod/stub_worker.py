@@ -10,10 +10,16 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("RUNPOD_LOG_LEVEL", "INFO")
+
+with suppress(ImportError):  # the SDK asks as it is imported, which takes more than a second
+    import cpuinfo
+
+    cpuinfo.get_cpu_info = lambda: {"brand_raw": ""}
 
 import runpod
 from runpod.http_client import AsyncClientSession

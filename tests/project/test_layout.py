@@ -227,3 +227,11 @@ def test_importing_the_entrypoint_does_nothing() -> None:
     tops = {name.partition(".")[0] for name in result["modules"]}
     assert "worker_comfyui" in tops
     assert not tops & {"runpod", "boto3", "botocore", "aiohttp", "torch"}
+
+
+def test_what_an_experiment_left_is_not_among_the_sources() -> None:
+    """The images take them as they lie there."""
+    command = ["git", "ls-files", "src"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert len(names.split()) > 100
+    assert [name for name in names.split() if not Path(name).suffix] == []

@@ -282,7 +282,7 @@ class ComfyClient:
                 **arguments,
             )
         except connections.FAILURES as error:
-            reason = _innermost(error)
+            reason = connections.innermost(error)
             raise ComfyUnavailable(f"ComfyUI did not answer {method} {path}: {reason}") from error
         with closing(response):
             yield response
@@ -297,13 +297,9 @@ def _chunks(response: BaseHTTPResponse, what: str) -> Iterator[bytes]:
     try:
         yield from response.stream(CHUNK_BYTES)
     except connections.FAILURES as error:
-        raise ComfyUnavailable(f"{what} came only in part: {_innermost(error)}") from error
-
-
-def _innermost(error: BaseException) -> str:
-    """Say what happened to the connection, without the five layers around it."""
-    inner = connections.innermost(error)
-    return getattr(inner, "strerror", None) or str(inner)
+        raise ComfyUnavailable(
+            f"{what} came only in part: {connections.innermost(error)}"
+        ) from error
 
 
 def _name_and_told(item: Any) -> tuple[Any, Any]:

@@ -17,7 +17,13 @@ from pathlib import Path, PurePosixPath
 
 from worker_comfyui.comfyui.client import BadAnswer, ComfyClient, FileMissing
 from worker_comfyui.comfyui.outputs import Outputs
-from worker_comfyui.comfyui.process.aside import bring_back, note_staged, put_all_aside, put_aside
+from worker_comfyui.comfyui.process.aside import (
+    begin,
+    bring_back,
+    note_staged,
+    put_all_aside,
+    put_aside,
+)
 from worker_comfyui.comfyui.process.command import Folders
 from worker_comfyui.comfyui.tree import Tree
 from worker_comfyui.errors import Detail, disk_errors
@@ -106,6 +112,8 @@ class LocalWorkspace(Workspace):
         self._folders = folders
         self._staged: frozenset[str] = frozenset()
         for folder in (folders.output, folders.temp):
+            if folder not in folders.private:
+                begin(folder)
             put_all_aside(folder)
         self._stays = Tree.of(folders.output)
         self._before = Tree.of(folders.input)
@@ -114,7 +122,8 @@ class LocalWorkspace(Workspace):
         """Link the files into the input folder; a file of that name is put aside meanwhile."""
         folder = self._folders.input
         with disk_errors():
-            if files:
+            if files and folder not in self._folders.private:
+                begin(folder)
                 note_staged(folder, files)
             put_aside(folder, files)
             self._staged = frozenset(files)

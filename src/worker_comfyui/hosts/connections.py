@@ -187,10 +187,10 @@ def reason(error: BaseException) -> str:
         return "does not speak TLS as it should"
     for kind, words in _REASONS:
         if isinstance(error, kind):
-            return words.format(_innermost(error))
+            return words.format(innermost(error))
     if "IncompleteRead" in str(error):  # urllib3 tells it in the text of a ProtocolError alone
         return "ended early: not all of it came"
-    return f"closed the connection: {_innermost(error)}"
+    return f"closed the connection: {innermost(error)}"
 
 
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
@@ -211,23 +211,18 @@ FAILURES = (HTTPError, TooMuch, http.client.HTTPException, OSError, ValueError)
 """What a request on these connections raises, `ValueError` for what cannot be sent at all."""
 
 
-def innermost(error: BaseException) -> BaseException:
-    """Return what happened below the layers of urllib3.
+def innermost(error: BaseException) -> str:
+    """Say what happened below the layers of urllib3.
 
     It names what it wraps as the cause or as an argument. `__context__` is no way there: it also
     is what was being handled when the request began, and leads round where that was raised again.
     """
     while (inner := error.__cause__ or _wrapped(error)) is not None:
         error = inner
-    return error
+    # What has a text of its own, and no number of the system, is the name service's (`public`).
+    said = str(error) if isinstance(error, OSError) else ""
+    return getattr(error, "strerror", None) or said or type(error).__name__
 
 
 def _wrapped(error: BaseException) -> BaseException | None:
     return next((one for one in error.args if isinstance(one, BaseException)), None)
-
-
-def _innermost(error: BaseException) -> str:
-    inner = innermost(error)
-    # What has a text of its own, and no number of the system, is the name service's (`public`).
-    said = str(inner) if isinstance(inner, OSError) else ""
-    return getattr(inner, "strerror", None) or said or type(inner).__name__

@@ -45,7 +45,7 @@ class Entry:
         name: Its file's name there, with folders where it has them.
         url: In one of the forms of `transfer.sources`.
         origin: Who says so.
-        path: Where it stands: `input.models[0]`.
+        path: Where it stands: `models[0]`.
         sha256: Of its content, in lower case, if known.
         bytes: Its length, if known.
     """
@@ -100,7 +100,7 @@ def parse(value: Any, path: str, origin: Origin, problems: list[Detail]) -> list
 
     Args:
         value: JSON: a list of objects `{folder, name, url, sha256?, bytes?}`.
-        path: Where it stands, for messages: `input.models`.
+        path: Where it stands, for messages: `models`.
         origin: Who sent it.
         problems: Is added to.
     """

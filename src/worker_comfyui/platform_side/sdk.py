@@ -11,12 +11,21 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Protocol
 from urllib.parse import quote
 
 # The SDK cannot be imported with an empty or unknown level. Its lines go to the worker's log.
 os.environ["RUNPOD_LOG_LEVEL"] = "INFO"
+
+# As it is imported the SDK asks for the processor's name, for reports that nobody makes here
+# (rp_debugger.py). py-cpuinfo starts another Python for that, and takes more than a second.
+with suppress(ImportError):
+    import cpuinfo
+
+    cpuinfo.get_cpu_info = lambda: {"brand_raw": platform.machine()}
 
 import runpod
 from aiohttp import ClientSession

@@ -1,6 +1,6 @@
 """The worker on RunPod: registered with the SDK, which decides how it is run.
 
-Importing this imports the SDK, which takes more than a second: ComfyUI starts meanwhile.
+Importing this imports the SDK, which takes most of a second: ComfyUI starts meanwhile.
 """
 
 from __future__ import annotations

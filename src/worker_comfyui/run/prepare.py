@@ -151,7 +151,7 @@ def _entries(job: Job, resolved: Resolved) -> list[Entry]:
     problems: list[Detail] = []
     found: list[Entry] = []
     if job.models is not None:
-        found = catalogue.parse(job.models, "input.models", Origin.REQUEST, problems)
+        found = catalogue.parse(job.models, "models", Origin.REQUEST, problems)
     if problems:
         raise InvalidRequest.of(problems)
     return [*found, *catalogue.of_workflow(resolved.graph)]

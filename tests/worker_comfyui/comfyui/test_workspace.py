@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -221,6 +222,28 @@ def test_what_lay_in_the_output_folder_is_no_result_and_stays(
     assert contents(folders.output)["sub/old.png"] == b"before"
     assert (folders.output / "link").is_symlink()
     assert not (folders.output / "sub" / "new.png").exists()
+
+
+def test_a_folder_that_ends_with_its_worker_needs_no_sign_of_a_job(
+    folders: Folders, scratch: Path, sent: Callable[[bytes], Path]
+) -> None:
+    all_three = frozenset((folders.input, folders.output, folders.temp))
+    private = replace(folders, private=all_three)
+    workspace = LocalWorkspace(private, scratch)
+    workspace.stage({"new.png": sent(b"mine")})
+    assert not any((folder / ASIDE).exists() for folder in all_three)
+    workspace.close()
+    assert contents(folders.input) == {}
+
+    write(folders.input / "of_the_image.png", b"before")
+    write(folders.output / "left.png", b"before")
+    workspace = LocalWorkspace(private, scratch)
+    workspace.stage({"of_the_image.png": sent(b"mine")})
+    assert contents(folders.input) == {"of_the_image.png": b"mine"}
+    assert contents(folders.output) == {}
+    workspace.close()
+    assert contents(folders.input) == {"of_the_image.png": b"before"}
+    assert contents(folders.output) == {"left.png": b"before"}
 
 
 def test_what_belongs_to_another_user_is_no_result_and_stays(

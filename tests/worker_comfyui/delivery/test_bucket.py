@@ -80,6 +80,26 @@ def test_each_form_of_address_leads_to_its_bucket(form: str) -> None:
     assert parse_qs(url.query)["X-Amz-Credential"][0].split("/")[2] == region
 
 
+RECIPES = re.findall(
+    r"^\| ([\w ]+) \| `(https://[^`]+)` \|",
+    (Path(__file__).parents[3] / "docs" / "operating.md").read_text(),
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize(("service", "address"), RECIPES)
+def test_a_documented_address_leads_to_its_bucket(service: str, address: str) -> None:
+    url = urlsplit(bucket_at(address.replace("ACCOUNT", "0123456789abcdef" * 2)).url("k"))
+    assert f"{url.netloc}{url.path}".split("my-bucket")[1][-2:] == "/k"
+    region = parse_qs(url.query)["X-Amz-Credential"][0].split("/")[2]
+    named = {"Cloudflare R2": "auto", "Google Cloud Storage": "auto", "MinIO": "us-east-1"}
+    assert region == named.get(service) or f".{region}." in address
+
+
+def test_the_documented_addresses_are_found() -> None:
+    assert len(RECIPES) == 5
+
+
 @pytest.mark.parametrize(
     ("address", "host"),
     [

@@ -18,19 +18,19 @@ GOOD = {"folder": "loras", "name": "x.safetensors", "url": "hf://a/b/x.safetenso
 
 def problems(value: Any) -> list[str]:
     found: list[Detail] = []
-    parse(value, "input.models", Origin.REQUEST, found)
+    parse(value, "models", Origin.REQUEST, found)
     return [f"{problem['path']} {problem['message']}" for problem in found]
 
 
 def test_an_entry_is_read_with_all_that_it_says() -> None:
     sent = {**GOOD, "folder": "unet", "sha256": "AB" * 32, "bytes": 5}
-    [entry] = parse([sent], "input.models", Origin.REQUEST, [])
+    [entry] = parse([sent], "models", Origin.REQUEST, [])
     assert entry == Entry(
         folder="diffusion_models",
         name="x.safetensors",
         url=GOOD["url"],
         origin=Origin.REQUEST,
-        path="input.models[0]",
+        path="models[0]",
         sha256="ab" * 32,
         bytes=5,
     )
@@ -39,27 +39,27 @@ def test_an_entry_is_read_with_all_that_it_says() -> None:
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        ({}, "input.models must be a list of objects with `folder`, `name` and `url`"),
-        (["x"], "input.models[0] must be an object with `folder`, `name` and `url`"),
-        ([{}], "input.models[0].folder must be the name of a folder of models, such as loras"),
-        ([{**GOOD, "folder": "../x"}], "input.models[0].folder must be the name of a folder"),
+        ({}, "models must be a list of objects with `folder`, `name` and `url`"),
+        (["x"], "models[0] must be an object with `folder`, `name` and `url`"),
+        ([{}], "models[0].folder must be the name of a folder of models, such as loras"),
+        ([{**GOOD, "folder": "../x"}], "models[0].folder must be the name of a folder"),
         ([{**GOOD, "folder": "custom_nodes"}], "must be a folder of models, not custom_nodes"),
-        ([GOOD, {**GOOD, "name": "../x.sft"}], "input.models[1].name must be a plain name"),
-        ([{**GOOD, "name": "/x.sft"}], "input.models[0].name must be a plain name"),
-        ([{**GOOD, "name": "a/.hidden"}], "input.models[0].name must be a plain name"),
-        ([{**GOOD, "name": "a\\x.sft"}], "input.models[0].name must be a plain name"),
-        ([{**GOOD, "name": "C:x.sft"}], "input.models[0].name must be a plain name"),
-        ([{**GOOD, "name": "x"}], "input.models[0].name must have an ending"),
-        ([{**GOOD, "name": "x\n.sft"}], "input.models[0].name must be a plain name"),
-        ([{**GOOD, "url": "file:///etc/passwd"}], "input.models[0].url cannot be used: "),
+        ([GOOD, {**GOOD, "name": "../x.sft"}], "models[1].name must be a plain name"),
+        ([{**GOOD, "name": "/x.sft"}], "models[0].name must be a plain name"),
+        ([{**GOOD, "name": "a/.hidden"}], "models[0].name must be a plain name"),
+        ([{**GOOD, "name": "a\\x.sft"}], "models[0].name must be a plain name"),
+        ([{**GOOD, "name": "C:x.sft"}], "models[0].name must be a plain name"),
+        ([{**GOOD, "name": "x"}], "models[0].name must have an ending"),
+        ([{**GOOD, "name": "x\n.sft"}], "models[0].name must be a plain name"),
+        ([{**GOOD, "url": "file:///etc/passwd"}], "models[0].url cannot be used: "),
         ([{**GOOD, "url": "https://u:p@h/x.sft"}], "has no user or password in it"),
         ([{**GOOD, "url": "https://huggingface.co/a/b"}], "names no file: a file's address on"),
-        ([{**GOOD, "url": 5}], "input.models[0].url must be a URL, hf://OWNER/NAME/PATH, or"),
-        ([{**GOOD, "sha256": "abc"}], "input.models[0].sha256 must be 64 hexadecimal digits"),
-        ([{**GOOD, "bytes": 0}], "input.models[0].bytes must be a whole number above 0"),
-        ([{**GOOD, "bytes": True}], "input.models[0].bytes must be a whole number above 0"),
-        ([{**GOOD, "sha": "x"}], "input.models[0].sha is unknown; the fields are folder, name"),
-        ([GOOD] * 2001, "input.models has 2001 entries; at most 2000 are taken"),
+        ([{**GOOD, "url": 5}], "models[0].url must be a URL, hf://OWNER/NAME/PATH, or"),
+        ([{**GOOD, "sha256": "abc"}], "models[0].sha256 must be 64 hexadecimal digits"),
+        ([{**GOOD, "bytes": 0}], "models[0].bytes must be a whole number above 0"),
+        ([{**GOOD, "bytes": True}], "models[0].bytes must be a whole number above 0"),
+        ([{**GOOD, "sha": "x"}], "models[0].sha is unknown; the fields are folder, name"),
+        ([GOOD] * 2001, "models has 2001 entries; at most 2000 are taken"),
     ],
 )
 def test_a_problem_is_named_with_its_path(value: Any, problem: str) -> None:

@@ -126,7 +126,7 @@ def load(name: str) -> dict[str, Any]:
 
 def entry(name: str = "m.safetensors", **more: Any) -> Entry:
     url = f"hf://a/b/{name}"
-    values = {"folder": "checkpoints", "origin": Origin.REQUEST, "path": "input.models[0]"}
+    values = {"folder": "checkpoints", "origin": Origin.REQUEST, "path": "models[0]"}
     return Entry(name=name, **{"url": url, **values, **more})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import re
 import ssl
 import subprocess
 import sys
@@ -75,6 +76,17 @@ def test_a_file_arrives_whole_from_many_connections(hub: Hub, tmp_path: Path) ->
     assert fetched.sha256 == digest
     assert fetched.received == len(CONTENT) == hub.sent(KEY)
     assert hub.most_at_once > 3
+
+
+def test_no_request_is_for_more_than_a_piece_however_large_the_file(
+    hub: Hub, tmp_path: Path
+) -> None:
+    """The hub's network gives no whole file above 50 GB."""
+    hub.add(KEY, CONTENT)
+    get(hub, tmp_path, URL)
+    asked = [re.fullmatch(r"bytes=(\d+)-(\d+)", a.byte_range or "") for a in hub.asked if a.is_cdn]
+    assert len(asked) > len(CONTENT) // PIECE
+    assert all(part and int(part[2]) - int(part[1]) < PIECE for part in asked)
 
 
 def test_the_commit_is_pinned_so_that_all_parts_are_of_one_file(hub: Hub, tmp_path: Path) -> None:

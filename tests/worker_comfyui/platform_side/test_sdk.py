@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +21,8 @@ from runpod.serverless.modules.worker_state import JobsProgress, PingJobMirror
 from worker_comfyui.platform_side import sdk
 from worker_comfyui.platform_side.taking import JobTakeAnswer, Taken
 
+SOURCE = Path(__file__).resolve().parents[3] / "src"
+
 
 @pytest.fixture(autouse=True)
 def _clean_sdk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -27,6 +33,21 @@ def _clean_sdk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 # --- starting
+
+
+def test_importing_the_sdk_does_not_wait_for_another_python() -> None:
+    code = (
+        "import sys\n"
+        "def tell(event, args):\n"
+        "    if event == 'subprocess.Popen' and args[0] == sys.executable: print(args[1])\n"
+        "sys.addaudithook(tell)\n"
+        "from worker_comfyui.platform_side import sdk\n"
+        "print(sdk.runpod.__version__)"
+    )
+    command = [sys.executable, "-c", code]
+    environ = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [sdk.TESTED]
 
 
 class Started(Exception):

@@ -1,7 +1,8 @@
 """What lies in ComfyUI's folders before a job is put aside, and comes back after it.
 
 The folder in which it lies meanwhile is also the sign of a job: where it is found when a worker
-starts, an earlier one was killed in the middle of a job, and `recover` clears up after it.
+starts, an earlier one was killed in the middle of a job, and `recover` clears up after it. A folder
+that ends with its worker needs no sign.
 """
 
 from __future__ import annotations
@@ -49,7 +50,6 @@ def _move(path: Path, to: Path) -> None:
 
 def put_all_aside(folder: Path) -> None:
     """Move all that lies in the folder out of the way; what belongs to another user stays."""
-    begin(folder)
     with suppress(FileNotFoundError):
         for name in [path.name for path in folder.iterdir() if path.name != ASIDE]:
             with suppress(PermissionError):
@@ -57,8 +57,7 @@ def put_all_aside(folder: Path) -> None:
 
 
 def note_staged(folder: Path, names: Iterable[str]) -> None:
-    """Write down what is about to be put into the folder, in case nobody takes it out again."""
-    begin(folder)
+    """Write down what is about to be put into a folder that has the sign of a job."""
     (folder / ASIDE / STAGED).write_text(json.dumps(sorted(names)))
 
 

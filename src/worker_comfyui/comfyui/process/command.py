@@ -10,7 +10,7 @@ import math
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn, Self
 
@@ -44,11 +44,17 @@ class _Flags(argparse.ArgumentParser):
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """The folders of a ComfyUI on this machine, where its jobs' files are."""
+    """The folders of a ComfyUI on this machine, where its jobs' files are.
+
+    Attributes:
+        input, output, temp: ComfyUI's own three.
+        private: Those that no other worker, of now or later, ever sees.
+    """
 
     input: Path
     output: Path
     temp: Path
+    private: frozenset[Path] = field(default=frozenset(), kw_only=True)
 
     @classmethod
     def of(cls, root: Path, flags: Sequence[str]) -> Self:

@@ -70,11 +70,13 @@ class OwnFolders:
         """
         self._release()
         self._run = Path(tempfile.mkdtemp(prefix="run-", dir=self._made_root()))
-        return Folders(
-            input=self._input(self._run / "input", original.input, named=flags.input),
-            output=self._folder(self._run / "output", original.output, named=flags.output),
-            temp=self._folder(self._run / "temp", original.temp, named=flags.temp),
+        made = (
+            self._input(self._run / "input", original.input, named=flags.input),
+            self._folder(self._run / "output", original.output, named=flags.output),
+            self._folder(self._run / "temp", original.temp, named=flags.temp),
         )
+        private = frozenset(folder for folder in made if folder.parent == self._run)
+        return Folders(*made, private=private)
 
     def sweep(self) -> None:
         """Remove the folders of workers that were killed."""
