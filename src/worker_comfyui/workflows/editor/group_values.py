@@ -48,6 +48,8 @@ def _is_newer(node: Node, widget: Widget) -> bool:
     The group has a copy of the node, and in it a value for each widget of that time. One that came
     since owns no entry in the group's list: taking one would shift all that follow.
     """
+    if not isinstance(node.stored, list):
+        return False
     before = node.widgets[: node.widgets.index(widget)]
     return 0 < len(node.stored) <= sum(other.stored for other in before)
 
