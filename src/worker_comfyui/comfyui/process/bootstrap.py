@@ -13,12 +13,10 @@ It runs on every Python that ComfyUI runs on, and imports nothing of the worker'
 from __future__ import annotations
 
 import os
-import queue
 import runpy
 import sys
 import threading
 import traceback
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,6 @@ EXECUTOR_ENDED = 86
 """The exit code."""
 SIGN = "ComfyUI's executor ended: "
 """Begins the last line of the log."""
-_LOOK_S = 0.2
 
 
 class _Executor:
@@ -34,15 +31,32 @@ class _Executor:
 
     def __init__(self) -> None:
         self._reason = "no reason is known"
-        self._dying: queue.SimpleQueue[threading.Thread] = queue.SimpleQueue()
         self._others = threading.excepthook
         threading.excepthook = self._note
-        threading.Thread(target=self._watch, name="executor-watch", daemon=True).start()
+        self._start_thread = threading.Thread.start
+
+        def start(thread: threading.Thread) -> None:
+            self._start(thread)
+
+        # No thread of ours runs before that one, while ComfyUI imports packages and starts CUDA.
+        threading.Thread.start = start  # type: ignore[assignment, method-assign]
 
     @staticmethod
     def _is_meant(thread: threading.Thread | None) -> bool:
         # Python names a thread after its function: `Thread-3 (prompt_worker)`.
         return thread is not None and "prompt_worker" in thread.name.replace("-", "_")
+
+    def _start(self, thread: threading.Thread) -> None:
+        """Start a thread, and if it is the one that is meant, another one that waits for its end.
+
+        A daemon thread has none when the interpreter shuts down.
+        """
+        self._start_thread(thread)
+        if self._is_meant(thread):
+            watch = threading.Thread(
+                target=self._watch, args=(thread,), name="executor-watch", daemon=True
+            )
+            self._start_thread(watch)
 
     def _note(self, ended: threading.ExceptHookArgs) -> None:
         if not self._is_meant(ended.thread) or ended.exc_value is None:
@@ -51,23 +65,11 @@ class _Executor:
         lines = traceback.format_exception(ended.exc_type, ended.exc_value, ended.exc_traceback)
         self._reason = f"{ended.exc_type.__name__}: {ended.exc_value}"
         _print("".join(lines))
-        if ended.thread:
-            self._dying.put(ended.thread)
 
-    def _watch(self) -> None:
-        """Wait for the thread's end; a daemon thread has none when the interpreter shuts down."""
-        self._find().join()
+    def _watch(self, executor: threading.Thread) -> None:
+        executor.join()
         _print(f"\n{SIGN}{self._reason}\n")
         os._exit(EXECUTOR_ENDED)
-
-    def _find(self) -> threading.Thread:
-        """Wait for its start. It may end before a look finds it."""
-        while True:
-            for thread in threading.enumerate():
-                if self._is_meant(thread):
-                    return thread
-            with suppress(queue.Empty):
-                return self._dying.get(timeout=_LOOK_S)
 
 
 def _print(text: str) -> None:
