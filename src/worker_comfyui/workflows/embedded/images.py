@@ -7,6 +7,7 @@ chunks, of animated PNGs `comf` chunks, the EXIF of WebP (tags from 0x0110 down 
 
 from __future__ import annotations
 
+import html
 import struct
 import zlib
 
@@ -17,7 +18,6 @@ PNG = b"\x89PNG\r\n\x1a\n"
 EXR = b"\x76\x2f\x31\x01"
 _EXIF_TAGS = range(0x0101, 0x0111)
 _ASCII = 2
-_ENTITIES = (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&apos;", "'"), ("&amp;", "&"))
 
 
 def read_png(data: memoryview, found: Collected) -> None:
@@ -148,10 +148,4 @@ def read_svg(data: memoryview, found: Collected) -> None:
     end = text.rfind("</desc>")
     start = text.rfind("<desc>", 0, max(end, 0))
     if start >= 0:
-        found.add("workflow", _unescaped(text[start + 6 : end]))
-
-
-def _unescaped(text: str) -> str:
-    for entity, character in _ENTITIES:
-        text = text.replace(entity, character)
-    return text
+        found.add("workflow", html.unescape(text[start + 6 : end]))
