@@ -1,4 +1,4 @@
-"""A prompt's entry in ComfyUI's history: nodes put anything into it."""
+"""What ComfyUI answers, and a prompt's entry in its history: nodes put anything into it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from typing import Any
 def mapping(value: object) -> dict[str, Any]:
     """Return an object of an entry; an empty one where something else stands in its place."""
     return value if isinstance(value, dict) else {}
+
+
+def word(value: object) -> str:
+    """Return a text of an answer; an empty one where something else stands in its place."""
+    return value if isinstance(value, str) else ""
 
 
 def both(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from worker_comfyui.comfyui.entry import mapping, word
 from worker_comfyui.comfyui.file_problems import group_of, not_listed, not_sent
 from worker_comfyui.comfyui.node_classes import choices_of, inputs_of, limits_of, type_of
 from worker_comfyui.errors import Detail
@@ -52,12 +53,11 @@ def node_problems(node_errors: Any, lookup: Lookup, *, told: Container[str] = ()
     lookup = replace(lookup, node_class=cache(lookup.node_class))
     details: list[Detail] = []
     for node_id, node in node_errors.items():
-        if not isinstance(node, dict):
-            continue
-        class_type = str(node.get("class_type"))
+        class_type = str(mapping(node).get("class_type"))
         inputs = lookup.workflow.get(node_id, {}).get("inputs", {})
-        for problem in node.get("errors") or ():
-            if isinstance(problem, dict) and problem.get("type") not in told:
+        found = mapping(node).get("errors")
+        for problem in found if isinstance(found, list) else ():
+            if isinstance(problem, dict) and word(problem.get("type")) not in told:
                 detail: Detail = {"node_id": cut(str(node_id)), "class_type": cut(class_type)}
                 detail.update(_problem(problem, inputs, class_type, lookup))
                 is_choice = problem.get("type") == "value_not_in_list"
@@ -68,8 +68,7 @@ def node_problems(node_errors: Any, lookup: Lookup, *, told: Container[str] = ()
 def _problem(
     problem: dict[str, Any], inputs: dict[str, Any], class_type: str, lookup: Lookup
 ) -> Detail:
-    info = problem.get("extra_info")
-    info = info if isinstance(info, dict) else {}
+    info = mapping(problem.get("extra_info"))
     if info.get("input_name") is None:
         return _broken_link(problem, inputs, lookup) or {"message": _said(problem)}
     name = str(info["input_name"])
@@ -78,7 +77,7 @@ def _problem(
     if received is not None:
         detail["received"] = _cut_value(received)
     config = info.get("input_config") or _input_config(class_type, name, lookup.node_class)
-    may_be_file = problem.get("type") in {"value_not_in_list", "custom_validation_failed"}
+    may_be_file = word(problem.get("type")) in {"value_not_in_list", "custom_validation_failed"}
     if may_be_file and isinstance(received, str) and (group := group_of(config, received)):
         if received not in lookup.sent:
             return detail | not_sent(received, group, lookup.sent)

@@ -57,7 +57,11 @@ def read(answer: Mapping[str, Any]) -> dict[str, Replacement]:
 def _replacement(entry: Mapping[str, Any]) -> Replacement:
     inputs = None
     if isinstance(entry.get("input_mapping"), list):
-        inputs = {one["new_id"]: one for one in _objects(entry, "input_mapping") if "new_id" in one}
+        inputs = {
+            one["new_id"]: one
+            for one in _objects(entry, "input_mapping")
+            if isinstance(one.get("new_id"), str) and isinstance(one.get("old_id", ""), str)
+        }
     outputs = {
         one["old_idx"]: one["new_idx"]
         for one in _objects(entry, "output_mapping")

@@ -11,6 +11,7 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import islice
 from typing import Any
 
+from worker_comfyui.comfyui.entry import mapping, word
 from worker_comfyui.comfyui.node_problems import Lookup, node_problems
 from worker_comfyui.errors import Detail, PromptRejected
 from worker_comfyui.job import Workflow, is_link
@@ -25,8 +26,7 @@ EDITOR_ONLY = frozenset(
 
 def explain(answer: dict[str, Any], lookup: Lookup) -> PromptRejected:
     """Make the error for an answer of POST /prompt other than 200 (`{}` where it had no JSON)."""
-    error = answer.get("error")
-    error = error if isinstance(error, dict) else {}
+    error = mapping(answer.get("error"))
     loops = _loops(error, lookup.workflow)
     told = {"dependency_cycle"} if loops else set()
     details = [
@@ -45,7 +45,7 @@ def rejected(details: list[Detail]) -> PromptRejected:
 def _unknown_classes(error: dict[str, Any], lookup: Lookup) -> list[Detail]:
     """Name every node whose class is unknown; ComfyUI names the first one only."""
     # The second since ComfyUI 0.12.0.
-    if error.get("type") not in {"invalid_prompt", "missing_node_type"}:
+    if word(error.get("type")) not in {"invalid_prompt", "missing_node_type"}:
         return []
     wanted: dict[str, list[str]] = {}
     for node_id, node in lookup.workflow.items():
@@ -64,9 +64,8 @@ def _unknown_classes(error: dict[str, Any], lookup: Lookup) -> list[Detail]:
 
 def _only_in_comfyui(error: dict[str, Any]) -> dict[str, str]:
     """Return what local_comfyui says of ComfyUI's own classes that it lacks, by class."""
-    info = error.get("extra_info")
-    names = info.get("only_in_comfyui") if isinstance(info, dict) else None
-    hint = str(info.get("hint")) if isinstance(info, dict) else ""
+    info = mapping(error.get("extra_info"))
+    names, hint = info.get("only_in_comfyui"), str(info.get("hint"))
     return {str(name): hint for name in names} if isinstance(names, list) else {}
 
 
@@ -91,7 +90,7 @@ def _why_unknown(name: str, known: Iterable[str], only_in_comfyui: Mapping[str, 
 
 def _loops(error: dict[str, Any], workflow: Workflow) -> list[Detail]:
     """Show the links that form a loop, which ComfyUI refuses without saying why before 0.20.0."""
-    if error.get("type") not in {"prompt_outputs_failed_validation", "dependency_cycle"}:
+    if word(error.get("type")) not in {"prompt_outputs_failed_validation", "dependency_cycle"}:
         return []
     links = {
         node_id: [str(v[0]) for v in node.get("inputs", {}).values() if is_link(v)]

@@ -83,6 +83,7 @@ def test_links_lead_to_where_the_output_is_now() -> None:
         *[None, [], [3], [{}], [{"new_node_id": 3}], {"new_node_id": "New"}],
         [{"new_node_id": "New", "input_mapping": [3, {}, {"new_id": "a"}], "output_mapping": 7}],
         [{"new_node_id": "New", "output_mapping": [{"old_idx": "x"}], "old_widget_ids": 3}],
+        [{"new_node_id": "New", "input_mapping": [{"new_id": []}, {"new_id": "a", "old_id": {}}]}],
     ],
 )
 def test_an_answer_of_another_shape_replaces_nothing_or_what_it_can(entry: Any) -> None:

@@ -397,6 +397,15 @@ def test_an_answer_without_json_is_explained() -> None:
         {"error": "text", "node_errors": []},
         {"error": {}, "node_errors": {"1": None, "2": {"errors": None}, "3": {"errors": [None]}}},
         {"error": {"type": 5, "message": 6, "details": 7}, "node_errors": {}},
+        {"error": {"type": [], "message": {}, "details": []}, "node_errors": {}},
+        {"error": {"type": {}, "extra_info": []}, "node_errors": {"1": {"errors": 5}}},
+        {"error": {}, "node_errors": {"1": {"class_type": [], "errors": [{"type": []}]}}},
+        {
+            "error": {},
+            "node_errors": {
+                "1": {"errors": [{"type": {}, "extra_info": {"input_name": [], "input_config": 5}}]}
+            },
+        },
         {"error": {}, "node_errors": {"1": {"errors": [{}]}}},
         {"error": {}, "node_errors": {"1": {"errors": [{"extra_info": []}]}}},
         {

@@ -135,6 +135,14 @@ def test_buttons_in_the_lists_of_old_video_nodes_are_no_values(
     assert (inputs.get("video") or inputs.get("directory")) == stored[0]
 
 
+@pytest.mark.parametrize("forced", [[], {}, 5, None, True])
+def test_a_size_that_is_no_text_is_passed_over(forced: Any) -> None:
+    file = graph(node(1, "VHS_LoadVideo", "a.mp4", 24, forced, 90, 5, 2, "video", gives=("IMAGE",)))
+    inputs = convert(file, {"VHS_LoadVideo": VIDEO}, circumstances()).workflow["1"]["inputs"]
+    assert inputs["frame_load_cap"] == 90
+    assert inputs["select_every_nth"] == 2
+
+
 def test_the_size_that_an_animatediff_node_stores_does_not_shift_its_values() -> None:
     class_ = {
         "input": {

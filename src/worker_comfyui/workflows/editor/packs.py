@@ -98,7 +98,9 @@ def _sized(node: Node) -> None:
 def _force_size(values: dict[str, Any]) -> None:
     """Older versions had one text for the two sizes: `512x?`, `Custom Width`, ..."""
     forced = values.get("force_size")
-    size = _SIZE.fullmatch(forced) if isinstance(forced, str) else None
+    if not isinstance(forced, str):
+        return
+    size = _SIZE.fullmatch(forced)
     if size is not None:
         for name, side in zip(("custom_width", "custom_height"), size.groups(), strict=True):
             values[name] = 0 if side == "?" else int(side[:6])  # more digits are no size
