@@ -193,7 +193,8 @@ class ComfyClient:
 
     def object_info(self) -> dict[str, Any]:
         """Return the description of all node classes. Slow: ComfyUI lists all model folders."""
-        return self._json("GET", "/object_info")
+        answer = self._json("GET", "/object_info")
+        return {name: entry for name, entry in answer.items() if isinstance(entry, dict)}
 
     def node_replacements(self) -> dict[str, Any]:
         """Return what stands for old names of node classes; {} before ComfyUI has the route."""

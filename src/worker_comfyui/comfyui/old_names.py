@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from worker_comfyui.comfyui.entry import mapping
 from worker_comfyui.job import Workflow, is_link
 
 _ANY_SOCKET: tuple[str, dict[str, Any]] = ("*", {})
@@ -133,9 +134,8 @@ def _as_it_was(description: dict[str, Any], now: Replacement) -> dict[str, Any]:
     """Describe an old class, as far as its file's values and links need it."""
     if now.inputs is None:
         return description
-    groups = description.get("input")
-    groups = groups if isinstance(groups, dict) else {}
-    today = {**(groups.get("required") or {}), **(groups.get("optional") or {})}
+    groups = mapping(description.get("input"))
+    today = {**mapping(groups.get("required")), **mapping(groups.get("optional"))}
     # An input inside a dynamic one (`images.image0`) is not described by its own name.
     old = {
         origin["old_id"]: today.get(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.support.anything import places
 from tests.worker_comfyui.workflows.pairs import circumstances, names, object_info, pair
 from worker_comfyui.errors import Detail, InvalidRequest
+from worker_comfyui.workflows import check, form
 from worker_comfyui.workflows.api_format import checked
 from worker_comfyui.workflows.editor.convert import convert
 
@@ -165,3 +166,27 @@ def problems(file: Json, name: str) -> list[Detail]:
     except InvalidRequest as error:
         return error.details or [{"path": "", "message": ""}]
     return conversion.problems.details
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    name=st.sampled_from([name for name in names() if len(json.dumps(pair(name)[0])) < 40_000]),
+    data=st.data(),
+)
+def test_whatever_a_class_says_of_itself_its_nodes_are_converted_or_refused(
+    name: str, data: Draw
+) -> None:
+    file, workflow = pair(name)
+    info = object_info(name)
+    classes = sorted({node["class_type"] for node in workflow.values() if "class_type" in node})
+    changed = {one: copy.deepcopy(info[one]) for one in classes if one in info}
+    for _ in range(data.draw(st.integers(1, 3))) if changed else ():
+        replace_something(changed, data)
+    told = {one: said for one, said in changed.items() if isinstance(said, dict)}
+    odd = {**{one: said for one, said in info.items() if one not in changed}, **told}
+    try:
+        workflow = checked(convert(file, odd, circumstances()).workflow, "workflow")
+    except InvalidRequest:
+        return
+    assert all(problem["message"] for problem in check.problems(workflow, odd))
+    json.dumps(form.form_of(workflow, odd))

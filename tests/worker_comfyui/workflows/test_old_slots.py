@@ -8,6 +8,7 @@ import pytest
 
 from tests.worker_comfyui.workflows.graphs import Json, graph, inner_link, node, subgraph
 from tests.worker_comfyui.workflows.pairs import circumstances, object_info
+from worker_comfyui.errors import InvalidRequest
 from worker_comfyui.job import Workflow
 from worker_comfyui.workflows.editor.convert import convert
 
@@ -88,6 +89,34 @@ def test_but_not_one_of_another_kind(kind: str, value: Any, target: str) -> None
     assert run(primitive(kind, value, target))["3"]["inputs"] == {}
 
 
+def limited(kind: str, value: Any, **options: Any) -> Any:
+    """Give the value that a primitive writes into an input with these options."""
+    class_ = {"input": {"required": {"amount": [kind, options]}}, "output": ["INT"]}
+    inputs = [{"name": "amount", "type": kind, "link": 1, "widget": {"name": "amount"}}]
+    primitive = node(1, "PrimitiveNode", value, "fixed", gives=(kind,))
+    primitive["outputs"][0]["links"] = [1]
+    file = graph(
+        primitive,
+        {**node(2, "Limited", value), "inputs": inputs},
+        links=[[1, 1, 0, 2, 0, kind]],
+    )
+    return convert(file, {"Limited": class_}, circumstances()).workflow["2"]["inputs"]["amount"]
+
+
+@pytest.mark.parametrize("kind", ["INT", "FLOAT"])
+@pytest.mark.parametrize("key", ["min", "max", "step", "round"])
+@pytest.mark.parametrize(
+    "odd", [[], {}, "x", "", float("nan"), float("inf"), -float("inf"), 10**400, True, 0]
+)
+def test_a_limit_that_is_no_number_limits_nothing_or_little(kind: str, key: str, odd: Any) -> None:
+    assert isinstance(limited(kind, 1, **{key: odd}), int | float)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("4", 4), ("4.0", 4), ("5000", 3000)])
+def test_a_limit_that_is_a_text_counts_as_its_number(text: str, expected: int) -> None:
+    assert limited("INT", 3000, max=text) == expected
+
+
 VIDEO: Json = {
     "input": {
         "required": {
@@ -141,6 +170,26 @@ def test_a_size_that_is_no_text_is_passed_over(forced: Any) -> None:
     inputs = convert(file, {"VHS_LoadVideo": VIDEO}, circumstances()).workflow["1"]["inputs"]
     assert inputs["frame_load_cap"] == 90
     assert inputs["select_every_nth"] == 2
+
+
+@pytest.mark.parametrize("chosen", [[], {}, 5, None])
+def test_a_format_that_is_no_text_brings_no_widgets(chosen: Any) -> None:
+    formats = {"video/h264-mp4": [["crf", "INT", {"default": 19}]]}
+    class_ = {
+        "input": {"required": {"format": [["video/h264-mp4"], {"formats": formats}]}},
+        "output": [],
+    }
+    file = graph(node(1, "VHS_VideoCombine", gives=(), widgets_values={"format": chosen}))
+    inputs = convert(file, {"VHS_VideoCombine": class_}, circumstances()).workflow["1"]["inputs"]
+    assert "crf" not in inputs
+
+
+@pytest.mark.parametrize("mode", [float("nan"), float("inf"), -float("inf"), "4", []])
+def test_a_mode_that_is_no_number_is_refused_where_it_stands(mode: Any) -> None:
+    file = graph(node(1, "VHS_LoadVideo", gives=(), mode=mode))
+    with pytest.raises(InvalidRequest) as caught:
+        convert(file, {"VHS_LoadVideo": VIDEO}, circumstances())
+    assert caught.value.details[0]["path"] == "workflow.nodes[0].mode"
 
 
 def test_the_size_that_an_animatediff_node_stores_does_not_shift_its_values() -> None:

@@ -172,6 +172,14 @@ def test_a_random_seed_is_drawn_within_its_bounds_and_told() -> None:
     assert 0 <= seed <= 2**64 - 1
 
 
+def test_a_seed_without_an_end_is_drawn_all_the_same() -> None:
+    endless = {"control_after_generate": True, "min": -float("inf"), "max": float("inf")}
+    info = {**object_info(), "KSampler": {"input": {"required": {"seed": ["INT", endless]}}}}
+    takes = Takes(WORKFLOW, (), Random(1))  # noqa: S311
+    result = apply(WORKFLOW, {"KSampler.seed": "random"}, info, takes)
+    assert result.drawn["3.seed"] >= 0
+
+
 def test_two_names_of_one_input_are_refused() -> None:
     with pytest.raises(InvalidRequest, match=r"sets the same input as '3\.seed'"):
         set_({"3.seed": 1, "KSampler.seed": 2})

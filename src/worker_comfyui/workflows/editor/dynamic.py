@@ -5,6 +5,7 @@ Frontend core/graph/widgets/dynamicWidgets.ts.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -165,4 +166,4 @@ def name_in(group: Autogrow, group_name: str, ordinal: int, spec: InputSpec) -> 
 
 
 def _whole(value: Any, default: int) -> int:
-    return int(value) if isinstance(value, int | float) else default
+    return int(value) if isinstance(value, int | float) and abs(value) < math.inf else default

@@ -7,6 +7,7 @@ uploadAudio, saveMesh, load3d).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -143,9 +144,26 @@ def input_spec(name: str, raw: Any, *, optional: bool = False) -> InputSpec:
     parts = raw if isinstance(raw, (list, tuple)) else (raw,)
     first = parts[0] if parts else None
     options = parts[1] if len(parts) > 1 and isinstance(parts[1], Mapping) else {}
+    options = {key: value for key, value in options.items() if key not in _NUMBERS} | {
+        key: value for key in _NUMBERS if (value := _number(options.get(key))) is not None
+    }
     if isinstance(first, (list, tuple)):
         return InputSpec(name, COMBO, {**options, "options": list(first)}, optional)
     return InputSpec(name, first if isinstance(first, str) else "UNKNOWN", options, optional)
+
+
+_NUMBERS = ("min", "max", "step", "round")
+
+
+def _number(value: Any) -> float | bool | None:
+    """Read a number of an input's options as the editor does; None: there is none to count with.
+
+    Node classes have texts there too, infinity, and anything else. `round` may be true or false.
+    """
+    if isinstance(value, bool):
+        return value
+    number = None if value in (None, "") else javascript.number(value)
+    return number if number is not None and abs(number) <= sys.float_info.max else None
 
 
 def input_specs(group: Any, prefix: str = "") -> Iterator[InputSpec]:

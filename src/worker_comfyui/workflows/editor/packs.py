@@ -124,8 +124,11 @@ def _add_format_widgets(node: Node, values: dict[str, Any]) -> None:
     for widget in list(node.widgets):
         formats = widget.spec.options.get("formats") if widget.spec else None
         chosen = values.get(widget.name, widget.value)
-        extra = formats.get(chosen) if isinstance(formats, dict) else None
-        made = [_format_widget(entry) for entry in extra or () if isinstance(entry, list) and entry]
+        if not isinstance(formats, dict) or not isinstance(chosen, str):
+            continue
+        extra = formats.get(chosen)
+        entries = extra if isinstance(extra, list) else ()
+        made = [_format_widget(entry) for entry in entries if isinstance(entry, list) and entry]
         place = node.widgets.index(widget) + 1
         node.widgets[place:place] = [new for new in made if not node.widget(new.name)]
 

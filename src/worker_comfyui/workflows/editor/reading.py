@@ -5,6 +5,7 @@ Both schemas are read (0.4: links are arrays, 1.0: objects), entry by entry, sin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -83,7 +84,7 @@ def read_node(raw: Mapping[str, Any], path: str, graph: Graph) -> Node:
     """Read one node."""
     mode = raw.get("mode")
     stored = raw.get("widgets_values")
-    if not isinstance(mode, int | float | None):
+    if not isinstance(mode, int | float | None) or not abs(mode or 0) < math.inf:
         raise InvalidRequest.at(f"{path}.mode", f"must be a number, not {cut(repr(mode))}")
     if not isinstance(stored, list | dict | None):
         raise InvalidRequest.at(f"{path}.widgets_values", "must be a list, or an object by names")
