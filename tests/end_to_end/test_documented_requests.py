@@ -15,9 +15,8 @@ from PIL import Image
 from tests.end_to_end.conftest import StartPlatform
 from tests.support.platform import ROOT, RunningPlatform
 from tests.support.receiver import receiving
-from tests.support.shell import run
+from tests.support.shell import BASH, run
 
-BASH = re.compile(r"^ *```bash\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 LOCAL = "http://127.0.0.1:8000"
 HOSTED = "https://api.runpod.ai"
 WEBHOOK = "http://127.0.0.1:9000/"

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.shell import BASH
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
-BASH = re.compile(r"^ *```bash\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 SET_BEFORE = re.compile(r"^(?:[A-Z_]+=\S+\s+(?:\\\n)?)+")
 
 BUILD = "tests/images/test_build_on_pod.py"

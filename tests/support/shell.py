@@ -1,10 +1,14 @@
-"""Runs commands as a person types them."""
+"""Finds the commands of documents, and runs them as a person types them."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
+
+BASH = re.compile(r"^ *```bash\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+"""A block of commands in a document."""
 
 
 def run(command: str, folder: Path, **variables: str) -> str:

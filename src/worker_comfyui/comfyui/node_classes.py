@@ -35,7 +35,7 @@ class NodeClasses:
 
     Args:
         ask: Describes a class; None: there is none of that name.
-        ask_replacements: Answers GET /node_replacements; asked once, where a class is unknown.
+        ask_replacements: Answers GET /node_replacements; asked once.
     """
 
     def __init__(
@@ -62,8 +62,17 @@ class NodeClasses:
         return self._known[class_type]
 
     def output_nodes(self, workflow: Workflow) -> list[str]:
-        """Return the nodes that save or show something."""
-        described = self._described(workflow)
+        """Return the nodes that save or show something; where MAX_UNKNOWN is passed, some of them.
+
+        ComfyUI refuses such a workflow.
+        """
+        described: dict[str, NodeClass | None] = {}
+        unknown = 0
+        for name in dict.fromkeys(node["class_type"] for node in workflow.values()):
+            described[name] = self.get(name)
+            unknown += described[name] is None
+            if unknown > MAX_UNKNOWN:
+                break
         return [
             node_id
             for node_id, node in workflow.items()
@@ -72,28 +81,15 @@ class NodeClasses:
 
     def of_today(self, workflow: Workflow) -> Workflow:
         """Return the workflow with the classes that this ComfyUI has in place of old ones."""
-        unknown = [name for name, found in self._described(workflow).items() if found is None]
-        if not unknown:
-            return workflow
         if self._replacements is None:
             self._replacements = old_names.read(self._ask_replacements())
+        old = self._replacements
         found = {
-            name: self._replacements[name]
-            for name in unknown
-            if name in self._replacements and self.get(self._replacements[name].class_type)
+            name: old[name]
+            for name in old.keys() & {node["class_type"] for node in workflow.values()}
+            if self.get(name) is None and self.get(old[name].class_type)
         }
         return old_names.replaced(workflow, found) if found else workflow
-
-    def _described(self, workflow: Workflow) -> dict[str, NodeClass | None]:
-        """Describe the classes of a workflow, up to the last unknown one that it may have."""
-        described: dict[str, NodeClass | None] = {}
-        unknown = 0
-        for name in dict.fromkeys(node["class_type"] for node in workflow.values()):
-            described[name] = self.get(name)
-            unknown += described[name] is None
-            if unknown > MAX_UNKNOWN:
-                break
-        return described
 
 
 def inputs_of(node_class: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

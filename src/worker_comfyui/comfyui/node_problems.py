@@ -52,10 +52,10 @@ def node_problems(node_errors: Any, lookup: Lookup, *, told: Container[str] = ()
     # Each description is a request to ComfyUI, and many problems may be of one class.
     lookup = replace(lookup, node_class=cache(lookup.node_class))
     details: list[Detail] = []
-    for node_id, node in node_errors.items():
-        class_type = str(mapping(node).get("class_type"))
+    for node_id, told_of in node_errors.items():
+        node = mapping(told_of)
+        class_type, found = str(node.get("class_type")), node.get("errors")
         inputs = lookup.workflow.get(node_id, {}).get("inputs", {})
-        found = mapping(node).get("errors")
         for problem in found if isinstance(found, list) else ():
             if isinstance(problem, dict) and word(problem.get("type")) not in told:
                 detail: Detail = {"node_id": cut(str(node_id)), "class_type": cut(class_type)}

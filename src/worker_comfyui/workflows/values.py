@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from random import Random
 from typing import Any
@@ -113,7 +112,7 @@ def _are_choices(value: list[Any], spec: InputSpec | None) -> bool:
 
 def _bound(spec: InputSpec, key: str, default: int) -> int:
     value = spec.options.get(key)
-    return int(value) if isinstance(value, int | float) and abs(value) < math.inf else default
+    return int(value) if isinstance(value, int | float) else default
 
 
 def _typed(value: Any, spec: InputSpec) -> Any:
