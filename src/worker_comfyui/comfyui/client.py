@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from http.client import HTTPResponse
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlencode
 
-from urllib3 import BaseHTTPResponse
 from urllib3.filepost import encode_multipart_formdata
 
+from worker_comfyui.comfyui.connection import Connection, chunks
 from worker_comfyui.errors import ComfyUnavailable
 from worker_comfyui.hosts import connections
 
-CHUNK_BYTES = 1 << 20
 MAX_ANSWER_BYTES = 64 << 20
 _QUEUES = ("queue_running", "queue_pending")
 MAX_RECENT = 20
@@ -53,8 +53,7 @@ class ComfyClient:
     def __init__(self, address: str, *, timeout_s: float = 30.0) -> None:
         self.address = address
         self._timeout_s = timeout_s
-        # ComfyUI is on this machine or in this network: a proxy for the internet is not for it.
-        self._server = connections.server(address)
+        self._connection = Connection(address)
 
     def __enter__(self) -> Self:
         return self
@@ -68,8 +67,9 @@ class ComfyClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connections."""
-        self._server.close()
+        """Close the connection, once ComfyUI has done what it was told."""
+        self._connection.settle()
+        self._connection.close()
 
     def is_ready(self, *, timeout_s: float | None = None) -> bool:
         """Tell whether the server answers; it listens only once its nodes are loaded."""
@@ -173,9 +173,15 @@ class ComfyClient:
         self._ask("POST", "/queue", **_as_json({"delete": [prompt_id]}))
         self._ask("POST", "/interrupt", **_as_json({"prompt_id": prompt_id}))
 
-    def forget(self, prompt_id: str) -> None:
-        """Remove the prompt's history entry."""
-        self._ask("POST", "/history", **_as_json({"delete": [prompt_id]}))
+    def forget(self, prompt_ids: list[str]) -> None:
+        """Remove the prompts' history entries: this client asks nothing else before it is done."""
+        with _failures("POST /history"):
+            self._connection.send(
+                "POST",
+                "/history",
+                timeout_s=self._timeout_s,
+                **_as_json({"delete": prompt_ids}),
+            )
 
     def node_class(self, class_type: str) -> dict[str, Any] | None:
         """Return what a node class takes (an entry of /object_info), or None if there is none.
@@ -268,24 +274,13 @@ class ComfyClient:
     @contextmanager
     def _request(
         self, method: str, path: str, *, timeout_s: float | None = None, **arguments: Any
-    ) -> Iterator[BaseHTTPResponse]:
+    ) -> Iterator[HTTPResponse]:
         """Send a request; what is not read of its answer is given up, with the connection."""
-        timeout = self._timeout_s if timeout_s is None else timeout_s
-        try:
-            # ComfyUI never redirects: an answer that does is not from it.
-            response = self._server.urlopen(
-                method,
-                path,
-                timeout=timeout,
-                redirect=False,
-                retries=False,
-                preload_content=False,
-                **arguments,
-            )
-        except connections.FAILURES as error:
-            reason = connections.innermost(error)
-            raise ComfyUnavailable(f"ComfyUI did not answer {method} {path}: {reason}") from error
-        with closing(response):
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        with ExitStack() as stack:
+            with _failures(f"{method} {path}"):
+                asked = self._connection.request(method, path, timeout_s=timeout_s, **arguments)
+                response = stack.enter_context(asked)
             yield response
 
 
@@ -294,9 +289,18 @@ def _as_json(body: dict[str, Any]) -> dict[str, Any]:
     return {"body": json.dumps(body).encode(), "headers": headers}
 
 
-def _chunks(response: BaseHTTPResponse, what: str) -> Iterator[bytes]:
+@contextmanager
+def _failures(request: str) -> Iterator[None]:
     try:
-        yield from response.stream(CHUNK_BYTES)
+        yield
+    except connections.FAILURES as error:
+        reason = connections.innermost(error)
+        raise ComfyUnavailable(f"ComfyUI did not answer {request}: {reason}") from error
+
+
+def _chunks(response: HTTPResponse, what: str) -> Iterator[bytes]:
+    try:
+        yield from chunks(response)
     except connections.FAILURES as error:
         raise ComfyUnavailable(
             f"{what} came only in part: {connections.innermost(error)}"

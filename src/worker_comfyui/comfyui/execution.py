@@ -132,8 +132,8 @@ class Execution:
         # It keeps the last 10,000 prompts, with all that their nodes reported (execution.py,
         # MAXIMUM_HISTORY_SIZE), and the next caller has no business there.
         with suppress(ComfyUnavailable):
-            for prompt_id in self._prompts:
-                self._link.client.forget(prompt_id)
+            # By the client that queues the next prompt: it waits until this is done.
+            self._link.patient.forget(self._prompts)
 
     def _check(self) -> None:
         self._stop.check()

@@ -115,22 +115,13 @@ class _Answer(http.client.HTTPResponse):
         return super()._safe_read(amt)  # type: ignore[misc, no-any-return]
 
 
-class Checked(HTTPConnection):
-    """Put before a connection class of urllib3's: it connects as `connect` does."""
+class _Tidy(http.client.HTTPConnection):
+    """Put before a connection class: an answer that makes no sense leaves no socket open."""
 
-    allow_private: ClassVar[bool] = False
     response_class = _Answer
 
-    def _new_conn(self) -> socket.socket:
-        try:
-            return connect(self.host, self.port, self.timeout, allow_private=self.allow_private)
-        except TimeoutError as error:
-            raise ConnectTimeoutError(self, "no answer in time") from error
-        except OSError as error:
-            raise NewConnectionError(self, error.strerror or str(error)) from error
-
-    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override] # as in urllib3
-        """Read the head of the answer; one that makes no sense leaves no socket open."""
+    def getresponse(self) -> Any:
+        """Read the head of the answer."""
         sock = self.sock
         try:
             return super().getresponse()
@@ -139,6 +130,20 @@ class Checked(HTTPConnection):
             if sock is not None and (descriptor := sock.detach()) >= 0:
                 os.close(descriptor)
             raise
+
+
+class Checked(_Tidy, HTTPConnection):
+    """Put before a connection class of urllib3's: it connects as `connect` does."""
+
+    allow_private: ClassVar[bool] = False
+
+    def _new_conn(self) -> socket.socket:
+        try:
+            return connect(self.host, self.port, self.timeout, allow_private=self.allow_private)
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, "no answer in time") from error
+        except OSError as error:
+            raise NewConnectionError(self, error.strerror or str(error)) from error
 
 
 @functools.cache
@@ -172,10 +177,12 @@ def pool(*, allow_private: bool, **options: Any) -> urllib3.PoolManager:
     return manager
 
 
-def server(address: str) -> HTTPConnectionPool:
-    """Keep connections to the `host:port` of a server of the operator's own: any address."""
-    host, _, port = address.rpartition(":")
-    return pool_classes(allow_private=True)["http"](host, int(port))
+class ToServer(_Tidy):
+    """A connection to a server of the operator's own, wherever it is; without urllib3's pool."""
+
+    def connect(self) -> None:
+        """Connect, without a proxy."""
+        self.sock = connect(self.host, self.port, self.timeout, allow_private=True)
 
 
 def reason(error: BaseException) -> str:

@@ -35,6 +35,7 @@ class ProgressSender:
         self._interval_s = interval_s
         self._loop = asyncio.get_running_loop()
         self._newest: Update | None = None
+        self._waits = False
         self._wake = asyncio.Event()
         self._sending: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -66,20 +67,21 @@ class ProgressSender:
 
     def report(self, update: Update) -> None:
         """Take an update; an older one that was not sent yet is dropped."""
-        with suppress(RuntimeError):  # the loop is closed: the process ends
-            self._loop.call_soon_threadsafe(self._put, update)
-
-    def _put(self, update: Update) -> None:
         self._newest = update
-        self._wake.set()
+        if self._waits:
+            with suppress(RuntimeError):  # the loop is closed: the process ends
+                self._loop.call_soon_threadsafe(self._wake.set)
 
     async def _run(self) -> None:
         sent: Update | None = None
         while True:
-            await self._wake.wait()
             self._wake.clear()
+            self._waits = True  # before the look: what comes after it finds this set
             if self._newest is None or self._newest == sent:
+                await self._wake.wait()
                 continue
+            # Not woken while it rests: nodes may make a thousand updates a second.
+            self._waits = False
             sent = self._newest
             self._sending = asyncio.create_task(self._try(sent))
             await asyncio.shield(self._sending)

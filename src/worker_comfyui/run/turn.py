@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,6 +16,9 @@ from worker_comfyui.stop import Stop
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.1
+HANDOVER_S = 0.003
+"""One thread of Python runs at a time: while the next job is brought to ComfyUI, which does
+nothing meanwhile, the one before does not begin its delivery."""
 
 
 class Turns:
@@ -66,6 +70,9 @@ class Turns:
         with self._changed:
             self._waiting.remove(ticket)
             self._changed.notify_all()
+            somebody_waits = bool(self._waiting)
+        if somebody_waits:
+            time.sleep(HANDOVER_S)
 
 
 def _in_a_thread(leftovers: ExitStack) -> None:

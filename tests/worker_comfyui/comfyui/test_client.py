@@ -85,7 +85,7 @@ def test_a_prompt_runs_to_its_history_and_its_file(client: ComfyClient, tmp_path
     )
     assert target.read_bytes().startswith(b"\x89PNG")
     assert size == target.stat().st_size
-    client.forget(prompt_id)
+    client.forget([prompt_id])
     assert client.history(prompt_id) is None
     assert not client.is_queued(prompt_id)
 

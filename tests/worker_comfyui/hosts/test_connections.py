@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import urllib3
@@ -165,11 +166,11 @@ def test_what_an_operator_s_own_server_sends_ends_with_the_job_as_well() -> None
     with (
         conversing(repeating(b"x", 0.02, first=OK + b"\r\n")) as server,
         sockets.bounded(soon()),
-        closing(connections.server(server.url.removeprefix("http://").rstrip("/"))) as http,
+        closing(connections.ToServer("127.0.0.1", urlsplit(server.url).port, timeout=30)) as http,
     ):
         started = time.monotonic()
-        answer = http.urlopen("GET", "/", retries=False, preload_content=False)
-        with closing(answer), pytest.raises(Late):
+        http.request("GET", "/")
+        with closing(http.getresponse()) as answer, pytest.raises(Late):
             answer.read()
         assert time.monotonic() - started < 8
 

@@ -212,3 +212,17 @@ def test_a_thread_that_outlives_the_loop_may_still_report() -> None:
     thread.start()
     thread.join()
     assert failures == []
+
+
+def test_what_comes_while_it_rests_is_sent_after_the_rest() -> None:
+    platform = Platform()
+
+    async def job(sender: ProgressSender) -> None:
+        sender.report(update(1))
+        await asyncio.sleep(0.02)
+        sender.report(update(2))
+        sender.report(update(3))
+        await asyncio.sleep(0.2)
+
+    run(platform, job, interval_s=0.1)
+    assert platform.percents == [1, 3]

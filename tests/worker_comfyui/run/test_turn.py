@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.waiting import wait_until
 from worker_comfyui.errors import TimedOut
+from worker_comfyui.run import turn
 from worker_comfyui.run.turn import Turns
 from worker_comfyui.stop import JobCancelled, Stop
 
@@ -99,3 +100,12 @@ def test_the_next_one_starts_at_once() -> None:
     thread.join(10)
     assert time.monotonic() - started < 8
     assert done == ["next"]
+
+
+def test_who_leaves_lets_the_next_one_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turn, "HANDOVER_S", 0.5)
+    turns, done = Turns(), list[str]()
+    with turns.turn(NEVER):
+        thread = waiting(turns, NEVER, done, "next")
+    assert done == ["next"]
+    thread.join(10)

@@ -1,0 +1,102 @@
+"""One HTTP connection to ComfyUI, kept from request to request.
+
+Not a pool of urllib3's: between two jobs ComfyUI waits for three requests, and the pool takes as
+long for each as ComfyUI itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException, HTTPResponse, IncompleteRead
+from typing import Any
+
+from urllib3.util import wait_for_read
+
+from worker_comfyui.hosts import connections
+
+CHUNK_BYTES = 1 << 20
+
+
+class Connection:
+    """Asks the server at `host:port`, one request after another. One instance is for one thread.
+
+    Every method raises one of `connections.FAILURES`; the next request has a new connection then.
+    """
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        # ComfyUI is on this machine or in this network: a proxy for the internet is not for it.
+        self._http = connections.ToServer(host, int(port))
+        self._is_owed_an_answer = False
+
+    @contextmanager
+    def request(
+        self, method: str, path: str, *, timeout_s: float, **arguments: Any
+    ) -> Iterator[HTTPResponse]:
+        """Send a request; what the block does not read of its answer is given up.
+
+        Args:
+            method: Such as GET.
+            path: With the query; quoted.
+            timeout_s: Seconds that the server may be silent.
+            arguments: `body` and `headers`.
+        """
+        self._send(method, path, timeout_s=timeout_s, **arguments)
+        answer = None
+        try:
+            answer = self._http.getresponse()
+            if encoding := answer.getheader("Content-Encoding"):  # none was accepted
+                raise HTTPException(f"the answer is encoded: {encoding:.100}")
+            yield answer
+        finally:
+            if answer is None or not answer.isclosed():
+                self.close()
+
+    def send(self, method: str, path: str, *, timeout_s: float, **arguments: Any) -> None:
+        """Send a request whose answer tells nothing: the next request waits for it."""
+        self._send(method, path, timeout_s=timeout_s, **arguments)
+        self._is_owed_an_answer = True
+
+    def settle(self) -> None:
+        """Wait until what `send` sent is done, or the connection lost."""
+        if not self._is_owed_an_answer:
+            return
+        self._is_owed_an_answer = False
+        try:
+            answer = self._http.getresponse()
+            for _ in chunks(answer):
+                pass
+        except connections.FAILURES:
+            self.close()
+
+    def close(self) -> None:
+        """Close it; the next request opens a new one."""
+        self._is_owed_an_answer = False
+        self._http.close()
+
+    def _send(self, method: str, path: str, *, timeout_s: float, **arguments: Any) -> None:
+        self.settle()
+        sock = self._http.sock
+        if sock is not None and wait_for_read(sock, 0):  # the server has closed it
+            self.close()
+        self._http.timeout = timeout_s
+        if self._http.sock is not None:
+            self._http.sock.settimeout(timeout_s)
+        try:
+            self._http.request(method, path, **arguments)
+        except BaseException:
+            self.close()
+            raise
+
+
+def chunks(answer: HTTPResponse) -> Iterator[bytes]:
+    """Yield the body as it comes.
+
+    Raises:
+        IncompleteRead: it ended early.
+    """
+    while piece := answer.read(CHUNK_BYTES):
+        yield piece
+    if answer.length:  # http.client does not say so to those who read in pieces
+        raise IncompleteRead(b"", answer.length)

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from http.client import HTTPException
+
+import pytest
+
+from tests.support.raw_server import Conversation, RawServer, conversing
+from tests.support.waiting import wait_until
+from worker_comfyui.comfyui.connection import Connection, chunks
+
+EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+LONG = b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n"
+
+
+def answer(number: int) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d" % number
+
+
+def keeping(reply: Callable[[int], bytes | None]) -> Conversation:
+    """Answer one request after another on a connection; None: close it."""
+
+    def talk(client: socket.socket, server: RawServer) -> None:
+        while text := reply(len(server.requests)):
+            client.sendall(text)
+            head = b""
+            while b"\r\n\r\n" not in head:
+                if not (piece := client.recv(65536)):
+                    return
+                head += piece
+            server.requests.append(head)
+
+    return talk
+
+
+def get(connection: Connection, path: str = "/") -> bytes:
+    with connection.request("GET", path, timeout_s=5) as response:
+        return b"".join(chunks(response))
+
+
+def test_requests_share_one_connection() -> None:
+    with conversing(keeping(answer)) as server, closing(Connection(server.address)) as connection:
+        assert [get(connection) for _ in range(3)] == [b"1", b"2", b"3"]
+    assert server.connections == 1
+
+
+def test_what_is_sent_is_not_waited_for_but_done_before_the_next_request() -> None:
+    may_answer = threading.Event()
+
+    def reply(number: int) -> bytes:
+        if number == 1:
+            may_answer.wait(10)
+        return answer(number)
+
+    with conversing(keeping(reply)) as server, closing(Connection(server.address)) as connection:
+        connection.send("POST", "/history", timeout_s=5)
+        asking = threading.Thread(target=get, args=(connection, "/prompt"))
+        asking.start()
+        asking.join(0.1)
+        assert len(server.requests) <= 1, "the next one was sent before the answer came"
+        may_answer.set()
+        asking.join(10)
+        assert [head.split()[1] for head in server.requests] == [b"/history", b"/prompt"]
+
+
+@pytest.mark.parametrize(
+    "lost", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n1", b"no\r\n\r\n"]
+)
+def test_what_becomes_of_the_answer_to_what_is_sent_does_not_matter(lost: bytes) -> None:
+    def talk(client: socket.socket, server: RawServer) -> None:
+        client.sendall(lost if server.connections == 1 else answer(2))
+
+    with conversing(talk) as server, closing(Connection(server.address)) as connection:
+        connection.send("POST", "/history", timeout_s=5)
+        assert get(connection) == b"2"
+
+
+def test_a_connection_that_the_server_has_closed_is_opened_anew() -> None:
+    closed = threading.Event()
+
+    def talk(client: socket.socket, server: RawServer) -> None:
+        client.sendall(answer(server.connections))
+        client.close()
+        closed.set()
+
+    with conversing(talk) as server, closing(Connection(server.address)) as connection:
+        assert get(connection) == b"1"
+        closed.wait(10)
+        assert get(connection) == b"2"
+
+
+def test_an_answer_that_is_not_read_is_given_up_with_its_connection() -> None:
+    def reply(number: int) -> bytes:
+        return LONG if number == 1 else answer(number)
+
+    with conversing(keeping(reply)) as server, closing(Connection(server.address)) as connection:
+        with connection.request("GET", "/", timeout_s=5) as response:
+            assert response.status == 200
+        assert get(connection) == b"2"
+        wait_until(lambda: server.connections == 2)
+
+
+def test_an_encoded_answer_is_refused_as_none_was_asked_for() -> None:
+    encoded = EMPTY.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n")
+    with (
+        conversing(keeping(lambda _: encoded)) as server,
+        closing(Connection(server.address)) as connection,
+        pytest.raises(HTTPException, match="encoded: gzip"),
+    ):
+        get(connection)
+    assert b"Accept-Encoding: identity" in server.requests[0]
