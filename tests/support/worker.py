@@ -142,9 +142,11 @@ def files_in(**folders: Path) -> list[str]:
 
 def worker_is_clean(worker: WorkerUnderTest) -> bool:
     """Tell whether nothing is left of any job: no file, no prompt, no history."""
-    queue = worker.comfyui("/queue")
-    left = (worker.files(), queue["queue_running"], queue["queue_pending"])
-    return not any(left) and worker.comfyui("/history") == {}
+    try:
+        queue, history = worker.comfyui("/queue"), worker.comfyui("/history")
+    except requests.RequestException:  # it has much to do, or is being started again
+        return False
+    return not any((worker.files(), queue["queue_running"], queue["queue_pending"], history))
 
 
 def worker_environment(base: Path, **variables: str) -> dict[str, str]:

@@ -85,6 +85,8 @@ class Connection:
             self._http.sock.settimeout(timeout_s)
         try:
             self._http.request(method, path, **arguments)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # a server may refuse a request before it has read all of it
         except BaseException:
             self.close()
             raise

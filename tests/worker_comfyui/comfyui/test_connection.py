@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from http.client import HTTPException
@@ -101,6 +102,20 @@ def test_an_answer_that_is_not_read_is_given_up_with_its_connection() -> None:
             assert response.status == 200
         assert get(connection) == b"2"
         wait_until(lambda: server.connections == 2)
+
+
+def test_an_answer_that_comes_before_all_was_sent_is_read() -> None:
+    def talk(client: socket.socket, _: RawServer) -> None:
+        client.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+        time.sleep(0.1)  # it closes with unread bytes, which resets the connection
+
+    body = {"body": bytes(50_000_000)}
+    with (
+        conversing(talk) as server,
+        closing(Connection(server.address)) as connection,
+        connection.request("POST", "/prompt", timeout_s=5, **body) as response,
+    ):
+        assert response.status == 413
 
 
 def test_an_encoded_answer_is_refused_as_none_was_asked_for() -> None:
