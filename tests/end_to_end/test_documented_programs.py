@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.comfyui import free_port
 from tests.support.file_server import serving
 from tests.support.hub import Hub, safetensors
 from tests.support.platform import ROOT, RunningPlatform
@@ -22,6 +21,7 @@ from tests.support.s3 import ACCESS_KEY, SECRET_KEY, serving_s3
 from tests.support.shell import run
 from tests.support.waiting import comes_true
 from tests.support.workflows import saved_image
+from worker_comfyui.comfyui.process.port import free_port
 
 RECEIVER = 9000
 LOCAL = "http://127.0.0.1:8000"

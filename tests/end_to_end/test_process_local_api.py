@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.support.comfyui import free_port
 from tests.support.handler import Handler, handler_environment, running_handler
 from tests.support.workflows import color_of, node, saved_image
+from worker_comfyui.comfyui.process.port import free_port
 
 
 @contextmanager

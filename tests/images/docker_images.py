@@ -27,10 +27,10 @@ import pytest
 import requests
 
 from models.variants import load
-from tests.support.comfyui import free_port
 from tests.support.hub import Hub, safetensors
 from tests.support.waiting import comes_true
 from tests.support.workflows import node, saved_image
+from worker_comfyui.comfyui.process.port import free_port
 from worker_comfyui.models.transfer.partial import PIECE_BYTES
 
 # The first builds, which take long on a slow machine, are fixtures: their time is not a test's.

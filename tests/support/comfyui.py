@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import requests
+
+from worker_comfyui.comfyui.process.port import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL_COMFYUI = ROOT / "src" / "local_comfyui"
@@ -97,14 +98,6 @@ class ComfyUI:
         if self.process.poll() is None:
             self.process.send_signal(number)
         return self.process.wait(seconds)
-
-
-def free_port() -> int:
-    """A port that nothing listens on right now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def prepare_base(base: Path, extra_nodes: Sequence[Path] = (FAULT_NODES,)) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from worker_comfyui.comfyui.process.command import (
     models_folder,
 )
 from worker_comfyui.comfyui.process.own_folders import OwnFolders
+from worker_comfyui.comfyui.process.port import free_port
 from worker_comfyui.config import Settings
 from worker_comfyui.volume.model_paths import ModelPaths
 
@@ -103,7 +103,7 @@ class Starter:
         if settings.comfy_host is not None:
             return Run(Incarnation(number, settings.comfy_host, None))
         root, flags = settings.comfyui_path, settings.comfyui_args
-        port = given_port(settings) or _free_port()
+        port = given_port(settings) or free_port()
         folders = self._folders.prepare(Folders.of(root, flags), FolderFlags.of(flags))
         models = self._model_paths.prepare(models_folder(root, flags))
         line = command(settings, port=port, folders=folders, extra_model_paths=models)
@@ -130,11 +130,3 @@ class Starter:
         """Remove what it has made."""
         self._model_paths.close()
         self._folders.close()
-
-
-def _free_port() -> int:
-    # Somebody may take it before ComfyUI does: `Run.is_ours` tells.
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
