@@ -65,6 +65,10 @@ class ControlPlane:
     take_status: int = 200
     answers: deque[int] = field(default_factory=deque)  # to posts: a status, or 0 for no answer
     slow_progress_s: float = 0.0
+    takes_results: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.takes_results.set()
 
     def results(self) -> list[dict[str, Any]]:
         """What was posted, without progress."""
@@ -114,6 +118,7 @@ class ControlPlane:
                 request.transport.abort()
             self.refused.append((request.match_info["job"], body))
             return web.Response(status=status or 500, text="because")
+        await self.takes_results.wait()
         self.posts.append((request.match_info["job"], body))
         return web.Response()
 

@@ -2,7 +2,8 @@
 
 It stands where the SDK makes its `JobScaler` (https://github.com/runpod/runpod-python, 1.12.0,
 `serverless/modules/rp_scale.py`), and shares no code with it. What differs: a job is asked for as
-soon as there is room for it (the SDK looks once a second), but only while ComfyUI is ready. On
+soon as there is room for it (the SDK looks once a second), also while a result is still on its way
+to the platform (the SDK waits for that), but only while ComfyUI is ready. On
 SIGTERM, polls are dropped at once (the SDK waits for them, up to 90 s, and loses a job that one of
 them brings); jobs in hand are finished and posted, and can still be cancelled.
 """
@@ -41,7 +42,7 @@ class Loop:
     Args:
         worker: Says whether a job can be run.
         runner: Runs the jobs.
-        concurrency: Jobs in hand at most.
+        concurrency: Jobs that run at once, and at most as many whose results are being posted.
         refresh_worker: End after the first job.
     """
 
@@ -60,7 +61,8 @@ class Loop:
         self._refresh_worker = refresh_worker
         self._ending = False
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._job_ended = asyncio.Event()
+        self._posting: set[str] = set()
+        self._may_have_room = asyncio.Event()
 
     def start(self) -> None:
         """Run in this thread, the main one, until SIGTERM or SIGINT."""
@@ -102,14 +104,20 @@ class Loop:
             if self._worker.must_retire:
                 log.error("this worker retires", extra={"event": "worker_retired"})
                 return
-            room = self._concurrency - len(self._tasks)
-            if room <= 0 or not self._worker.is_ready:
-                self._job_ended.clear()
+            if self._room <= 0 or not self._worker.is_ready:
+                self._may_have_room.clear()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._job_ended.wait(), LOOK_S)
+                    await asyncio.wait_for(self._may_have_room.wait(), LOOK_S)
                 continue
-            for job in await taker.take(room):
+            for job in await taker.take(self._room):
                 self._begin(job, session)
+
+    @property
+    def _room(self) -> int:
+        """How many more jobs can be taken: ComfyUI does not wait for the network."""
+        # With `refresh_worker`, this worker ends once a result is posted.
+        posting = 0 if self._refresh_worker else min(len(self._posting), self._concurrency)
+        return self._concurrency + posting - len(self._tasks)
 
     def _begin(self, job: Taken, session: ClientSession) -> None:
         if job.id in self._tasks:
@@ -125,7 +133,8 @@ class Loop:
     def _ended(self, job_id: str, task: asyncio.Task[None]) -> None:
         sdk.release(job_id)
         del self._tasks[job_id]
-        self._job_ended.set()
+        self._posting.discard(job_id)
+        self._may_have_room.set()
         if self._refresh_worker:  # a cancelled job leaves its traces as well
             self.end()
         if not task.cancelled() and (error := task.exception()):
@@ -140,6 +149,8 @@ class Loop:
             result = error.as_result()
         else:
             result = await self._runner.run(job.raw, partial(_send_progress, session, job.id))
+        self._posting.add(job.id)
+        self._may_have_room.set()
         await results.post(session, job.id, result, stop_pod=self._refresh_worker)
 
     async def _follow_stops(self, session: ClientSession) -> None:

@@ -61,6 +61,47 @@ def test_the_next_job_is_asked_for_as_soon_as_the_last_is_posted(
     asyncio.run(scenario())
 
 
+def test_a_result_on_its_way_holds_up_no_job_but_not_more_than_one_is_on_its_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worked: list[str] = []
+
+    def work(job: Mapping[str, Any], *_: object) -> dict[str, Any]:
+        worked.append(job["id"])
+        return {"done": job["id"]}
+
+    async def scenario() -> None:
+        async with running_loop(FakeWorker(work), monkeypatch) as running:
+            running.platform.takes_results.clear()
+            running.platform.waiting.extend(["a", "b", "c"])
+            await until(lambda: worked == ["a", "b"])
+            assert running.loop.jobs_in_hand == {"a", "b"}
+            await asyncio.sleep(0.2)
+            assert list(running.platform.waiting) == ["c"]
+            running.platform.takes_results.set()
+            await until(lambda: len(running.platform.posts) == 3)
+            assert worked == ["a", "b", "c"]
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_that_ends_after_a_job_takes_none_while_it_posts_the_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        async with running_loop(FakeWorker(), monkeypatch, refresh_worker=True) as running:
+            running.platform.takes_results.clear()
+            running.platform.waiting.extend(["a", "b"])
+            await until(lambda: running.loop.jobs_in_hand == {"a"})
+            await asyncio.sleep(0.2)
+            running.platform.takes_results.set()
+            await asyncio.wait_for(running.task, 5)
+            assert [job_id for job_id, _ in running.platform.posts] == ["a"]
+            assert list(running.platform.waiting) == ["b"]
+
+    asyncio.run(scenario())
+
+
 def test_no_job_is_asked_for_while_comfyui_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         worker = FakeWorker(is_ready=False)
