@@ -288,8 +288,8 @@ class Settings:
     worker_concurrency: int = variable(
         "WORKER_CONCURRENCY",
         integer(1, 100),
-        "Jobs that the worker holds at once. ComfyUI runs one at a time; above 1, the next one "
-        "is already here when the GPU comes free.",
+        "Jobs that the worker holds at once, beside those whose results are on their way. ComfyUI "
+        "runs one at a time; above 1, the next one is already here when the GPU comes free.",
         default=1,
     )
     job_timeout_s: float = variable(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +27,7 @@ class RawPlatform:
         stops: Answers to job-stop.
         dones: Answers to job-done for the job `first`; all else is taken.
         posts: What was posted and taken, with the job's id as it was in the address.
+        jobs_in_hand: Asks the worker.
     """
 
     takes: deque[bytes] = field(default_factory=deque)
@@ -34,6 +35,7 @@ class RawPlatform:
     dones: deque[bytes] = field(default_factory=deque)
     posts: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     talks: set[asyncio.Task[None]] = field(default_factory=set)
+    jobs_in_hand: Callable[[], frozenset[str]] = frozenset
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection until it or the platform ends."""
@@ -151,7 +153,8 @@ def worker_on(platform: RawPlatform) -> Iterator[asyncio.Runner]:
         server = runner.run(_serve(platform))
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         block = loop_at(url, FakeWorker(), monkeypatch)
-        _, task = runner.run(block.__aenter__())
+        running, task = runner.run(block.__aenter__())
+        platform.jobs_in_hand = lambda: running.jobs_in_hand
         try:
             yield runner
             assert not task.done()
@@ -166,21 +169,26 @@ async def _serve(platform: RawPlatform) -> asyncio.Server:
 
 
 GOOD = b'{"id": "good job", "input": {}}'
+GOOD_ID = "good%20job"
 
 
 async def _good_job_done(platform: RawPlatform) -> None:
-    await until(lambda: platform.posts != [] and platform.posts[-1][0] == "good%20job", 10)
-    assert platform.posts[-1][1] == {"output": {"done": "good job"}}
+    def results_of_it() -> list[dict[str, Any]]:
+        return [body for job_id, body in platform.posts if job_id == GOOD_ID]
+
+    await until(lambda: results_of_it() != [] and not platform.jobs_in_hand(), 10)
+    assert results_of_it() == [{"output": {"done": "good job"}}]
 
 
 async def _answered(platform: RawPlatform, answer: bytes) -> dict[str, list[dict[str, Any]]]:
-    """Give an answer and then a good job; return what was posted for each job before that one."""
+    """Give an answer and then a good job; return what was posted for each other job."""
     platform.posts.clear()
     platform.takes.extend([answer, http(GOOD)])
     await _good_job_done(platform)
     posted: dict[str, list[dict[str, Any]]] = {}
-    for job_id, body in platform.posts[:-1]:
-        posted.setdefault(job_id, []).append(body)
+    for job_id, body in platform.posts:
+        if job_id != GOOD_ID:
+            posted.setdefault(job_id, []).append(body)
     return posted
 
 
