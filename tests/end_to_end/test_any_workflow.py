@@ -56,6 +56,17 @@ def test_a_file_of_the_editor_gives_its_picture(platform: RunningPlatform) -> No
     assert (image["filename"], image["node_id"]) == ("frame_00001_.png", "5")
 
 
+def test_a_refused_node_that_another_version_saved_says_so(platform: RunningPlatform) -> None:
+    file = copy.deepcopy(FRAME)
+    (subgraph,) = file["definitions"]["subgraphs"]
+    scale = next(node for node in subgraph["nodes"] if node["type"] == "ImageScale")
+    scale["widgets_values"] = ["nearest-exact", "new", 32, 24, "disabled"]
+    job = platform.run_sync(request(file))
+    assert job["status"] == "FAILED"
+    assert "is 'new', but takes INT" in job["error"]
+    assert "width would be 'new'): it was saved with another version" in job["error"]
+
+
 @pytest.mark.parametrize("name", ["editor/frame", "editor/frame.json"])
 def test_a_stored_workflow_runs_by_its_name(name: str, platform: RunningPlatform) -> None:
     assert colour_of(platform.run_sync({"workflow": name})) == YELLOW

@@ -6,8 +6,8 @@ test_resources/comfyui/transcripts/prompt_refused.json and partly_valid.json.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -36,6 +36,7 @@ class Lookup:
         node_classes: Gives the names of all node classes; slow.
         sent: Names of the input files that came with it.
         locate: Finds models.
+        misfits: What may be the cause of all problems of a node, by its id.
     """
 
     workflow: Workflow
@@ -43,6 +44,7 @@ class Lookup:
     node_classes: Callable[[], Iterable[str]]
     sent: Collection[str] = ()
     locate: Locate = lambda detail: detail
+    misfits: Mapping[str, str] = field(default_factory=dict)
 
 
 def node_problems(node_errors: Any, lookup: Lookup, *, told: Container[str] = ()) -> list[Detail]:
@@ -56,12 +58,17 @@ def node_problems(node_errors: Any, lookup: Lookup, *, told: Container[str] = ()
         node = mapping(told_of)
         class_type, found = str(node.get("class_type")), node.get("errors")
         inputs = lookup.workflow.get(node_id, {}).get("inputs", {})
+        cause = lookup.misfits.get(node_id)
         for problem in found if isinstance(found, list) else ():
             if isinstance(problem, dict) and word(problem.get("type")) not in told:
                 detail: Detail = {"node_id": cut(str(node_id)), "class_type": cut(class_type)}
                 detail.update(_problem(problem, inputs, class_type, lookup))
-                is_choice = problem.get("type") == "value_not_in_list"
-                details.append(lookup.locate(detail) if is_choice else detail)
+                if problem.get("type") == "value_not_in_list":
+                    detail = lookup.locate(detail)
+                if cause:  # once for each node
+                    detail["message"] += f"; {cause}"
+                    cause = None
+                details.append(detail)
     return details
 
 

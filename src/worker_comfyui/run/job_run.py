@@ -129,6 +129,7 @@ def _execute(
         workflow = link.classes.of_today(job.workflow)
         here = replace(context, job=replace(job, workflow=workflow))
         messages = lookup(link.patient, workflow, contents, shared.settings, prepared.missing)
+        messages = replace(messages, misfits=prepared.misfits)
         place = Place(link, workspace, contents, messages, ends)
         done = made(run_again_where_files_are_gone(here, place), messages)
         return replace(done, facts=prepared.facts, warnings=[*odd, *done.warnings])

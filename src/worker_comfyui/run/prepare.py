@@ -38,12 +38,14 @@ class Prepared:
         facts: What the result says about it: `drawn`, `workflow`, `models`.
         notes: What the caller should know; sentences.
         missing: Models that nobody says where to get: advice by name.
+        misfits: What to say, if they are refused, of nodes from another version, by id.
     """
 
     job: Job
     facts: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
+    misfits: Mapping[str, str] = field(default_factory=dict)
 
 
 def prepare(context: JobContext, in_use: ExitStack) -> Prepared:
@@ -80,7 +82,7 @@ def prepare(context: JobContext, in_use: ExitStack) -> Prepared:
     if job.output.workflow:
         facts["workflow"] = workflow
     runs = replace(job, workflow=workflow, extra_data=_with_graph(job, resolved))
-    return Prepared(runs, facts, tuple(resolved.notes), missing)
+    return Prepared(runs, facts, tuple(resolved.notes), missing, resolved.misfits)
 
 
 def dry_run(context: JobContext) -> dict[str, Any]:

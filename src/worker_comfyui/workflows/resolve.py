@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from random import Random, SystemRandom
 from typing import Any
@@ -29,6 +29,7 @@ class Resolved:
             (`extra_pnginfo.workflow`); None if only the API format was sent.
         drawn: What `"random"` became, by `"<node id>.<input>"`.
         notes: What the caller may want to know.
+        misfits: What to say of nodes whose values the file has from another version, by id.
         problems: With `lenient` only: why it must not run.
     """
 
@@ -36,6 +37,7 @@ class Resolved:
     graph: Mapping[str, Any] | None = None
     drawn: Mapping[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    misfits: Mapping[str, str] = field(default_factory=dict)
     problems: list[Detail] = field(default_factory=list)
 
 
@@ -95,13 +97,7 @@ def resolve(sent: Any, object_info: ObjectInfo, options: Options | None = None) 
         Takes(resolved.workflow, options.known, options.random),
         options.check,
     )
-    return Resolved(
-        changed.workflow,
-        resolved.graph,
-        changed.drawn,
-        resolved.notes,
-        resolved.problems,
-    )
+    return replace(resolved, workflow=changed.workflow, drawn=changed.drawn)
 
 
 class _Once:
@@ -136,12 +132,15 @@ def _converted(found: Sent, info: _Once, options: Options) -> Resolved:
         checked(conversion.workflow, "workflow"),
         found.value,
         notes=[*found.notes, *_notes(conversion)][:MAX_NOTES],
+        misfits=conversion.misfits,
         problems=conversion.problems.details,
     )
 
 
 def _notes(conversion: Conversion) -> list[str]:
     notes = list(conversion.notes)
+    for node_id, odd in conversion.misfits.items():
+        notes.append(f"node {node_id} ({conversion.nodes[node_id].node.type}): {odd}")
     if conversion.randomized:
         example = conversion.randomized[0]
         notes.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,14 @@ def refused(
     nodes = workflow or {node_id: {"class_type": class_type, "inputs": {}}}
     (detail,) = node_problems(errors, lookup(nodes))
     return detail
+
+
+def test_what_may_be_the_cause_of_all_is_said_once_for_a_node() -> None:
+    problem = {"type": "x", "message": "M", "details": "D"}
+    nodes = {name: {"class_type": "KSampler", "inputs": {}} for name in ("1", "2")}
+    errors = {name: {"errors": [problem] * 2, "class_type": "KSampler"} for name in nodes}
+    details = node_problems(errors, replace(lookup(nodes), misfits={"2": "it is old"}))
+    assert [detail["message"] for detail in details] == ["M: D", "M: D", "M: D; it is old", "M: D"]
 
 
 def test_all_recorded_refusals_are_explained() -> None:

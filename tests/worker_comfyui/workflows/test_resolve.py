@@ -51,6 +51,14 @@ def test_a_stored_seed_runs_and_the_caller_is_told() -> None:
     assert 'overrides` such as {"5.seed": "random"}' in resolved.notes[0]
 
 
+def test_the_caller_is_told_of_values_from_another_version_of_a_node() -> None:
+    file = text_to_image()
+    file["nodes"][4]["widgets_values"].insert(2, "new")
+    resolved = run(file, overrides={"4.width": 64})
+    assert resolved.misfits["5"].startswith("the file's values for this node do not fit its inputs")
+    assert f"node 5 (KSampler): {resolved.misfits['5']}" in resolved.notes
+
+
 def test_problems_are_raised_or_returned() -> None:
     file = text_to_image()
     file["nodes"][3]["type"] = "Unknown"

@@ -25,6 +25,7 @@ from worker_comfyui.workflows.editor.graph import Graph, Node
 from worker_comfyui.workflows.editor.group_values import GroupValues, assign_values
 from worker_comfyui.workflows.editor.groups import expand
 from worker_comfyui.workflows.editor.hosts import build_host, repair_host
+from worker_comfyui.workflows.editor.misfits import misfits
 from worker_comfyui.workflows.editor.node_classes import NodeClasses
 from worker_comfyui.workflows.editor.promotions import Migration
 from worker_comfyui.workflows.editor.reading import read
@@ -43,6 +44,7 @@ class Conversion:
         nodes: What each node of it is in the file.
         problems: Why it must not run as it is.
         notes: What the caller may want to know.
+        misfits: What to say of nodes whose values are of another version of their class, by id.
         randomized: Inputs for which the editor would draw a new value after the run.
     """
 
@@ -50,6 +52,7 @@ class Conversion:
     nodes: Mapping[str, Emitted]
     problems: Problems
     notes: list[str] = field(default_factory=list)
+    misfits: Mapping[str, str] = field(default_factory=dict)
     randomized: list[str] = field(default_factory=list)
 
 
@@ -107,7 +110,8 @@ def convert(
     workflow = exporter.run()
     randomized = list(_randomized(workflow, exporter.emitted))
     notes += _made_in_browser(exporter.emitted)
-    return Conversion(workflow, exporter.emitted, problems, notes, randomized)
+    odd = misfits(workflow, exporter.emitted)
+    return Conversion(workflow, exporter.emitted, problems, notes, odd, randomized)
 
 
 def _made_in_browser(nodes: Mapping[str, Emitted]) -> Iterator[str]:
