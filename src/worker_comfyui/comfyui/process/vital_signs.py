@@ -112,7 +112,9 @@ def _room(pid: int) -> int | None:
     try:
         limits = (folder / "limits").read_text()
         soft = limits.partition("Max open files")[2].split(maxsplit=1)[0]
-        return int(soft) - len(os.listdir(folder / "fd"))  # noqa: PTH208  # after each job
+        # Since Linux 6.2 the size is their number (fs/proc/fd.c, proc_fd_getattr); before it is 0.
+        opened = (folder / "fd").stat().st_size or len(list((folder / "fd").iterdir()))
+        return int(soft) - opened
     except (OSError, LookupError, ValueError):  # it has ended, or `unlimited`
         return None
 
