@@ -7,7 +7,7 @@ long for each as ComfyUI itself.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPException, HTTPResponse, IncompleteRead
 from typing import Any
 
@@ -43,15 +43,10 @@ class Connection:
             arguments: `body` and `headers`.
         """
         self._send(method, path, timeout_s=timeout_s, **arguments)
-        answer = None
-        try:
-            answer = self._http.getresponse()
+        with self._answer() as answer:
             if encoding := answer.getheader("Content-Encoding"):  # none was accepted
                 raise HTTPException(f"the answer is encoded: {encoding:.100}")
             yield answer
-        finally:
-            if answer is None or not answer.isclosed():
-                self.close()
 
     def send(self, method: str, path: str, *, timeout_s: float, **arguments: Any) -> None:
         """Send a request whose answer tells nothing: the next request waits for it."""
@@ -63,17 +58,26 @@ class Connection:
         if not self._is_owed_an_answer:
             return
         self._is_owed_an_answer = False
-        try:
-            answer = self._http.getresponse()
+        with suppress(*connections.FAILURES), self._answer() as answer:
             for _ in chunks(answer):
                 pass
-        except connections.FAILURES:
-            self.close()
 
     def close(self) -> None:
         """Close it; the next request opens a new one."""
         self._is_owed_an_answer = False
         self._http.close()
+
+    @contextmanager
+    def _answer(self) -> Iterator[HTTPResponse]:
+        answer = None
+        try:
+            answer = self._http.getresponse()
+            yield answer
+        finally:
+            if answer is None or not answer.isclosed():
+                if answer is not None:  # the socket is its own where the server is to close it
+                    answer.close()
+                self.close()
 
     def _send(self, method: str, path: str, *, timeout_s: float, **arguments: Any) -> None:
         self.settle()
