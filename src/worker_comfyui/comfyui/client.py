@@ -22,6 +22,9 @@ from worker_comfyui.errors import ComfyUnavailable
 from worker_comfyui.hosts import connections
 
 MAX_ANSWER_BYTES = 64 << 20
+FORGET_S = 5.0
+"""ComfyUI does it at once; nobody who needs the connection next waits longer."""
+CLOSE_S = 1.0
 _QUEUES = ("queue_running", "queue_pending")
 MAX_RECENT = 20
 """Prompts of one job that can end before the worker looks for them."""
@@ -67,8 +70,8 @@ class ComfyClient:
         self.close()
 
     def close(self) -> None:
-        """Close the connection, once ComfyUI has done what it was told."""
-        self._connection.settle()
+        """Close the connection, once ComfyUI has done what it was told, or says nothing."""
+        self._connection.settle(CLOSE_S)
         self._connection.close()
 
     def is_ready(self, *, timeout_s: float | None = None) -> bool:
@@ -132,7 +135,7 @@ class ComfyClient:
 
     def history(self, prompt_id: str) -> dict[str, Any] | None:
         """Return the prompt's history entry; None while it waits or runs, or if it is unknown."""
-        entry = self._json("GET", f"/history/{prompt_id}").get(prompt_id)
+        entry = self._json("GET", f"/history/{_quoted(prompt_id)}").get(prompt_id)
         return entry if isinstance(entry, dict) else None
 
     def is_queued(self, prompt_id: str) -> bool:
@@ -179,7 +182,7 @@ class ComfyClient:
             self._connection.send(
                 "POST",
                 "/history",
-                timeout_s=self._timeout_s,
+                timeout_s=min(FORGET_S, self._timeout_s),
                 **_as_json({"delete": prompt_ids}),
             )
 
@@ -189,9 +192,7 @@ class ComfyClient:
         A name may be anything that a caller sends: what cannot be asked for is none.
         """
         try:
-            entry = self._json(
-                "GET", f"/object_info/{quote(class_type, safe='', errors='replace')}"
-            )
+            entry = self._json("GET", f"/object_info/{_quoted(class_type)}")
         except BadAnswer:
             return None
         found = entry.get(class_type)
@@ -216,7 +217,7 @@ class ComfyClient:
     def models(self, folder: str) -> list[str]:
         """Return the models of a kind; none for a kind that it does not know."""
         try:
-            return self._list(f"/models/{quote(folder, safe='', errors='replace')}")
+            return self._list(f"/models/{_quoted(folder)}")
         except BadAnswer:
             return []
 
@@ -282,6 +283,11 @@ class ComfyClient:
                 asked = self._connection.request(method, path, timeout_s=timeout_s, **arguments)
                 response = stack.enter_context(asked)
             yield response
+
+
+def _quoted(name: str) -> str:
+    """Make a part of a path of what may be anything: callers and nodes choose names and ids."""
+    return quote(name, safe="", errors="replace")
 
 
 def _as_json(body: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http.client import HTTPException, HTTPResponse, IncompleteRead
+from http.client import HTTPResponse, IncompleteRead
 from typing import Any
 
 from urllib3.util import wait_for_read
@@ -27,7 +27,7 @@ class Connection:
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
         # ComfyUI is on this machine or in this network: a proxy for the internet is not for it.
-        self._http = connections.ToServer(host, int(port))
+        self._http = connections.ToServer(host.strip("[]"), int(port))
         self._is_owed_an_answer = False
 
     @contextmanager
@@ -44,8 +44,9 @@ class Connection:
         """
         self._send(method, path, timeout_s=timeout_s, **arguments)
         with self._answer() as answer:
-            if encoding := answer.getheader("Content-Encoding"):  # none was accepted
-                raise HTTPException(f"the answer is encoded: {encoding:.100}")
+            encoding = answer.getheader("Content-Encoding", "identity")
+            if encoding != "identity":  # no other was accepted
+                raise OSError(f"the answer is encoded: {encoding:.100}")
             yield answer
 
     def send(self, method: str, path: str, *, timeout_s: float, **arguments: Any) -> None:
@@ -53,11 +54,17 @@ class Connection:
         self._send(method, path, timeout_s=timeout_s, **arguments)
         self._is_owed_an_answer = True
 
-    def settle(self) -> None:
-        """Wait until what `send` sent is done, or the connection lost."""
+    def settle(self, timeout_s: float | None = None) -> None:
+        """Wait until what `send` sent is done, or the connection lost.
+
+        Args:
+            timeout_s: How long the server may be silent; None: as was said then.
+        """
         if not self._is_owed_an_answer:
             return
         self._is_owed_an_answer = False
+        if timeout_s is not None:
+            self._http.sock.settimeout(timeout_s)
         with suppress(*connections.FAILURES), self._answer() as answer:
             for _ in chunks(answer):
                 pass
@@ -73,24 +80,26 @@ class Connection:
         try:
             answer = self._http.getresponse()
             yield answer
+        except BaseException:
+            self.close()
+            raise
         finally:
-            if answer is None or not answer.isclosed():
-                if answer is not None:  # the socket is its own where the server is to close it
-                    answer.close()
+            if answer is not None and not answer.isclosed():
+                answer.close()  # the socket is its own where the server is to close it
                 self.close()
 
     def _send(self, method: str, path: str, *, timeout_s: float, **arguments: Any) -> None:
         self.settle()
-        sock = self._http.sock
-        if sock is not None and wait_for_read(sock, 0):  # the server has closed it
-            self.close()
-        self._http.timeout = timeout_s
-        if self._http.sock is not None:
-            self._http.sock.settimeout(timeout_s)
         try:
-            self._http.request(method, path, **arguments)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # a server may refuse a request before it has read all of it
+            if self._http.sock is not None and wait_for_read(self._http.sock, 0):
+                self._http.close()  # the server has closed it, or says what nobody asked for
+            self._http.timeout = timeout_s
+            if self._http.sock is None:
+                self._http.connect()
+            self._http.sock.settimeout(timeout_s)
+            # A server may answer before it has read all of a request, and close.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                self._http.request(method, path, **arguments)
         except BaseException:
             self.close()
             raise

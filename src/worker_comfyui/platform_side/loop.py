@@ -149,6 +149,9 @@ class Loop:
             result = error.as_result()
         else:
             result = await self._runner.run(job.raw, partial(_send_progress, session, job.id))
+        if result.get("refresh_worker"):  # the platform ends this worker then
+            while before := [self._tasks[job_id] for job_id in self._posting]:
+                await asyncio.wait(before)
         self._posting.add(job.id)
         self._may_have_room.set()
         await results.post(session, job.id, result, stop_pod=self._refresh_worker)

@@ -115,6 +115,7 @@ def test_cancelling_an_unknown_prompt_touches_no_other(client: ComfyClient) -> N
 
 def test_an_unknown_prompt_has_no_history(client: ComfyClient) -> None:
     assert client.history(new_id()) is None
+    assert client.history("next frames/ü?#\r\n\ud800") is None  # a node may choose an id
     assert not client.is_queued(new_id())
 
 

@@ -1,19 +1,20 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
-from http.client import HTTPException
+from contextlib import closing, suppress
 
 import pytest
 
-from tests.support.raw_server import Conversation, RawServer, conversing, saying
+from tests.support.raw_server import Conversation, RawServer, conversing, saying, silent
 from tests.support.waiting import wait_until
 from worker_comfyui.comfyui.connection import Connection, chunks
+from worker_comfyui.hosts import connections, sockets
+from worker_comfyui.stop import Stop
 
-EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 LONG = b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\n"
 
 
@@ -126,12 +127,102 @@ def test_an_answer_that_is_given_up_closes_a_socket_that_is_its_own() -> None:
         assert response.isclosed()
 
 
+@pytest.mark.parametrize("rest", [b"no size\r\n", b"", b"-5\r\n"])
+def test_a_connection_that_is_out_of_step_is_not_used_again(rest: bytes) -> None:
+    broken = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n1\r\n" + rest
+
+    def talk(client: socket.socket, server: RawServer) -> None:
+        client.sendall(broken if server.connections == 1 else answer(2))
+        if rest:
+            server.closing.wait(0.5)
+
+    with conversing(talk) as server, closing(Connection(server.address)) as connection:
+        with pytest.raises(connections.FAILURES):
+            get(connection)
+        assert get(connection) == b"2"
+    assert server.connections == 2
+
+
+def test_who_waits_for_what_was_sent_can_be_stopped_and_the_next_request_works() -> None:
+    class Stopped(Exception):
+        """What a test's stop raises."""
+
+    def talk(client: socket.socket, server: RawServer) -> None:
+        if server.connections == 1:
+            server.closing.wait(5)
+        client.sendall(answer(2))
+
+    with conversing(talk) as server, closing(Connection(server.address)) as connection:
+        connection.send("POST", "/history", timeout_s=5)
+        with (
+            sockets.bounded(Stop(lambda: False).within(0.2, Stopped)),
+            pytest.raises(Stopped),
+        ):
+            get(connection)
+        assert get(connection) == b"2"
+        server.closing.set()
+
+
+def test_a_server_that_resets_what_connects_is_a_failure_as_any_other() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
+        listener.settimeout(0.1)
+        done = threading.Event()
+
+        def reset() -> None:
+            while not done.is_set():
+                with suppress(TimeoutError):
+                    client, _ = listener.accept()
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    client.close()
+
+        thread = threading.Thread(target=reset)
+        thread.start()
+        try:
+            for _ in range(500):
+                with pytest.raises(connections.FAILURES):
+                    get(Connection(f"127.0.0.1:{listener.getsockname()[1]}"))
+        finally:
+            done.set()
+            thread.join()
+
+
+def test_a_reset_while_it_connects_is_no_early_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reset(*_: object, **__: object) -> None:
+        raise ConnectionResetError
+
+    monkeypatch.setattr(connections, "connect", reset)
+    with pytest.raises(ConnectionResetError):
+        get(Connection("127.0.0.1:1"))
+
+
+def test_an_address_of_ipv6_may_be_in_brackets() -> None:
+    try:
+        listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("needs IPv6")
+    address = f"[::1]:{listener.getsockname()[1]}"
+    with listener, closing(Connection(address)) as connection:
+        connection.send("GET", "/", timeout_s=5)
+        client, _ = listener.accept()
+        with client:
+            assert f"Host: {address}\r\n".encode() in client.recv(65536)
+
+
+def test_closing_waits_only_so_long_for_what_was_sent() -> None:
+    with conversing(silent) as server, closing(Connection(server.address)) as connection:
+        connection.send("POST", "/history", timeout_s=60)
+        started = time.monotonic()
+        connection.settle(0.2)
+        assert time.monotonic() - started < 10
+
+
 def test_an_encoded_answer_is_refused_as_none_was_asked_for() -> None:
-    encoded = EMPTY.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n")
-    with (
-        conversing(keeping(lambda _: encoded)) as server,
-        closing(Connection(server.address)) as connection,
-        pytest.raises(HTTPException, match="encoded: gzip"),
-    ):
-        get(connection)
+    def reply(number: int) -> bytes:
+        encoding = b"identity" if number == 1 else b"gzip"
+        return answer(number).replace(b"\r\n\r\n", b"\r\nContent-Encoding: %s\r\n\r\n" % encoding)
+
+    with conversing(keeping(reply)) as server, closing(Connection(server.address)) as connection:
+        assert get(connection) == b"1"
+        with pytest.raises(OSError, match="encoded: gzip"):
+            get(connection)
     assert b"Accept-Encoding: identity" in server.requests[0]

@@ -102,6 +102,21 @@ def test_a_worker_that_ends_after_a_job_takes_none_while_it_posts_the_result(
     asyncio.run(scenario())
 
 
+def test_a_result_that_ends_the_worker_is_posted_after_the_one_on_its_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        worker = FakeWorker(lambda job, *_: results_of[job["id"]])
+        results_of = {"a": {"done": "a"}, "b": {"error": "x", "refresh_worker": True}}
+        async with running_loop(worker, monkeypatch) as running:
+            running.platform.answers.append(503)
+            running.platform.waiting.extend(["a", "b"])
+            await until(lambda: len(running.platform.posts) == 2)
+            assert [job_id for job_id, _ in running.platform.posts] == ["a", "b"]
+
+    asyncio.run(scenario())
+
+
 def test_no_job_is_asked_for_while_comfyui_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         worker = FakeWorker(is_ready=False)

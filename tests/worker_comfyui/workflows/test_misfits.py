@@ -8,6 +8,7 @@ import pytest
 
 from tests.worker_comfyui.workflows.graphs import Json, graph, node
 from tests.worker_comfyui.workflows.pairs import circumstances
+from worker_comfyui.redaction import Redactor
 from worker_comfyui.workflows.editor.convert import convert
 
 CLASS: Json = {
@@ -77,3 +78,10 @@ def test_a_value_that_may_be_meant_is_not(name: str, value: Any) -> None:
 
 def test_a_long_value_is_told_in_short() -> None:
     assert len(said(count="x" * 10_000)["4"]) < 400
+
+
+@pytest.mark.parametrize("before", ["", "x" * 80, 'it\'s "so" '])
+def test_of_a_secret_that_is_cut_nothing_is_told(before: str) -> None:
+    secret = "3f9c0d1e2b4a5968" * 10
+    told = Redactor([secret]).text(said(count=before + secret)["4"])
+    assert secret[:8] not in told

@@ -27,7 +27,7 @@ def misfits(workflow: Workflow, nodes: Mapping[str, Emitted]) -> dict[str, str]:
             if widget.name in inputs and not _may_be(inputs[widget.name], widget):
                 found[node_id] = (
                     "the file's values for this node do not fit its inputs "
-                    f"({cut(widget.name)} would be {inputs[widget.name]!r:.{SHOWN}}): it was saved "
+                    f"({cut(widget.name)} would be {_shown(inputs[widget.name])}): it was saved "
                     "with another version of the node's pack, so others may be wrong too; look at "
                     "them in the editor, and save it again"
                 )
@@ -50,6 +50,10 @@ def _may_be(value: Any, widget: Widget) -> bool:
             words = all(isinstance(one, str) and not _is_number(one) for one in widget.choices)
             return isinstance(value, str) or not words
     return True
+
+
+def _shown(value: Any) -> str:
+    return f"'{cut(value, SHOWN)}'" if isinstance(value, str) else cut(value, SHOWN)
 
 
 def _is_number(text: str) -> bool:
