@@ -63,7 +63,6 @@ def test_a_refused_node_that_another_version_saved_says_so(platform: RunningPlat
     scale["widgets_values"] = ["nearest-exact", "new", 32, 24, "disabled"]
     job = platform.run_sync(request(file))
     assert job["status"] == "FAILED"
-    assert "is 'new', but takes INT" in job["error"]
     assert "width would be 'new'): it was saved with another version" in job["error"]
 
 
