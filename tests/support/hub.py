@@ -330,8 +330,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.together.wait(20)
         limits = self.hub.cut.get(key, []) if count > 1 else []
         wanted = min(limits.pop(0), count) if limits else count
+        # A byte that tells the size has come before this knows that it is sent.
+        counts = int(count > 1)
         with self.hub.lock:
-            self.hub.at_once += 1
+            self.hub.at_once += counts
             self.hub.most_at_once = max(self.hub.most_at_once, self.hub.at_once)
         self.wfile.flush()
         sent = 0
@@ -347,7 +349,7 @@ class _Handler(BaseHTTPRequestHandler):
                         sent += self._send_file(file.fileno(), *block)
         finally:
             with self.hub.lock:
-                self.hub.at_once -= 1
+                self.hub.at_once -= counts
                 self.hub.served.append((key, first, sent))
         if sent < count:
             self.close_connection = True
