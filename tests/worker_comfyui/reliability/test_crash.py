@@ -313,12 +313,16 @@ def is_silent(worker: WorkerUnderTest) -> bool:
 def test_two_hundred_large_previews_are_not_taken_for_a_freeze(worker: WorkerUnderTest) -> None:
     before = worker.comfyui_pid()
     job = worker.start({"workflow": {"1": node("TestPreviews", count=200, seconds=3 * HANG_S)}})
-    wait_until(lambda: is_silent(worker))
+    was_silent = False
+    while not (was_silent or job.future.done()):
+        was_silent = is_silent(worker)
     result = job.result()
 
     assert result["texts"] == [{"node_id": "1", "text": "shown"}]
     assert worker.comfyui_pid() == before
     assert_next_job_works(worker)
+    if not was_silent:  # on a busy machine it makes them too slowly for that
+        pytest.skip("this ComfyUI answered while it showed them")
 
 
 def test_the_executor_s_end_is_noticed_at_once_though_nothing_is_answered(
