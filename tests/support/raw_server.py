@@ -55,13 +55,8 @@ def conversing(talk: Conversation) -> Iterator[RawServer]:
         def serve(client: socket.socket) -> None:
             with client, suppress(OSError):
                 client.settimeout(30)
-                head = b""
-                while b"\r\n\r\n" not in head:
-                    if not (piece := client.recv(65536)):
-                        return
-                    head += piece
-                server.requests.append(head)
-                talk(client, server)
+                if take_request(client, server):
+                    talk(client, server)
 
         accepting = threading.Thread(target=accept)
         accepting.start()
@@ -72,6 +67,17 @@ def conversing(talk: Conversation) -> Iterator[RawServer]:
             accepting.join()
             for thread in serving:
                 thread.join()
+
+
+def take_request(client: socket.socket, server: RawServer) -> bool:
+    """Read the head of the next request on a connection, and note it; False: there is none."""
+    head = b""
+    while b"\r\n\r\n" not in head:
+        if not (piece := client.recv(65536)):
+            return False
+        head += piece
+    server.requests.append(head)
+    return True
 
 
 def saying(text: bytes) -> Conversation:

@@ -22,8 +22,8 @@ from worker_comfyui.errors import ComfyUnavailable
 from worker_comfyui.hosts import connections
 
 MAX_ANSWER_BYTES = 64 << 20
-FORGET_S = 5.0
-"""ComfyUI does it at once; nobody who needs the connection next waits longer."""
+SOON_S = 5.0
+"""For what ComfyUI answers at once."""
 CLOSE_S = 1.0
 _QUEUES = ("queue_running", "queue_pending")
 MAX_RECENT = 20
@@ -182,7 +182,7 @@ class ComfyClient:
             self._connection.send(
                 "POST",
                 "/history",
-                timeout_s=min(FORGET_S, self._timeout_s),
+                timeout_s=min(SOON_S, self._timeout_s),
                 **_as_json({"delete": prompt_ids}),
             )
 

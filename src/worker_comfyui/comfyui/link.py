@@ -7,14 +7,12 @@ import uuid
 from contextlib import suppress
 
 from worker_comfyui.comfyui.cache_keys import CacheKeys
-from worker_comfyui.comfyui.client import ComfyClient
+from worker_comfyui.comfyui.client import SOON_S, ComfyClient
 from worker_comfyui.comfyui.event_stream import Disconnected, EventStream
 from worker_comfyui.comfyui.node_classes import NodeClasses
 from worker_comfyui.comfyui.process.supervisor import Incarnation
 
 log = logging.getLogger(__name__)
-
-POLL_TIMEOUT_S = 5.0
 
 
 class Link:
@@ -32,7 +30,7 @@ class Link:
 
     def __init__(self, incarnation: Incarnation, *, patience_s: float) -> None:
         self.incarnation = incarnation
-        self.client = ComfyClient(incarnation.address, timeout_s=POLL_TIMEOUT_S)
+        self.client = ComfyClient(incarnation.address, timeout_s=SOON_S)
         self.patient = ComfyClient(incarnation.address, timeout_s=patience_s)
         self.classes = NodeClasses(self.patient.node_class, self.patient.node_replacements)
         self.cache_keys = CacheKeys(shared=incarnation.folders is None)

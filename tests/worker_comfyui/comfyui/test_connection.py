@@ -9,7 +9,14 @@ from contextlib import closing, suppress
 
 import pytest
 
-from tests.support.raw_server import Conversation, RawServer, conversing, saying, silent
+from tests.support.raw_server import (
+    Conversation,
+    RawServer,
+    conversing,
+    saying,
+    silent,
+    take_request,
+)
 from tests.support.waiting import wait_until
 from worker_comfyui.comfyui.connection import Connection, chunks
 from worker_comfyui.hosts import connections, sockets
@@ -22,18 +29,13 @@ def answer(number: int) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d" % number
 
 
-def keeping(reply: Callable[[int], bytes | None]) -> Conversation:
-    """Answer one request after another on a connection; None: close it."""
+def keeping(reply: Callable[[int], bytes]) -> Conversation:
+    """Answer one request after another on a connection."""
 
     def talk(client: socket.socket, server: RawServer) -> None:
-        while text := reply(len(server.requests)):
-            client.sendall(text)
-            head = b""
-            while b"\r\n\r\n" not in head:
-                if not (piece := client.recv(65536)):
-                    return
-                head += piece
-            server.requests.append(head)
+        client.sendall(reply(len(server.requests)))
+        while take_request(client, server):
+            client.sendall(reply(len(server.requests)))
 
     return talk
 
