@@ -6,6 +6,7 @@ Routes and their answers: ComfyUI 0.3.64 server.py, and later versions where the
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPResponse
@@ -48,7 +49,7 @@ class FileMissing(Exception):
 
 
 class ComfyClient:
-    """Speaks to the ComfyUI at `host:port`. One instance is for one thread.
+    """Speaks to the ComfyUI at `host:port`, of one thing at a time, with whichever thread.
 
     Every method raises ComfyUnavailable when there is no answer, or one that makes no sense.
     """
@@ -57,6 +58,7 @@ class ComfyClient:
         self.address = address
         self._timeout_s = timeout_s
         self._connection = Connection(address)
+        self._lock = threading.RLock()
 
     def __enter__(self) -> Self:
         return self
@@ -71,8 +73,9 @@ class ComfyClient:
 
     def close(self) -> None:
         """Close the connection, once ComfyUI has done what it was told, or says nothing."""
-        self._connection.settle(CLOSE_S)
-        self._connection.close()
+        with self._lock:
+            self._connection.settle(CLOSE_S)
+            self._connection.close()
 
     def is_ready(self, *, timeout_s: float | None = None) -> bool:
         """Tell whether the server answers; it listens only once its nodes are loaded."""
@@ -135,8 +138,12 @@ class ComfyClient:
 
     def history(self, prompt_id: str) -> dict[str, Any] | None:
         """Return the prompt's history entry; None while it waits or runs, or if it is unknown."""
-        entry = self._json("GET", f"/history/{_quoted(prompt_id)}").get(prompt_id)
+        entry = self._json("GET", _history(prompt_id)).get(prompt_id)
         return entry if isinstance(entry, dict) else None
+
+    def ask_history(self, prompt_id: str) -> None:
+        """Ask for it ahead: `history` returns the answer to this, if nothing comes between."""
+        self._send("GET", _history(prompt_id))
 
     def is_queued(self, prompt_id: str) -> bool:
         """Tell whether the prompt waits or runs."""
@@ -178,13 +185,7 @@ class ComfyClient:
 
     def forget(self, prompt_ids: list[str]) -> None:
         """Remove the prompts' history entries: this client asks nothing else before it is done."""
-        with _failures("POST /history"):
-            self._connection.send(
-                "POST",
-                "/history",
-                timeout_s=min(SOON_S, self._timeout_s),
-                **_as_json({"delete": prompt_ids}),
-            )
+        self._send("POST", "/history", **_as_json({"delete": prompt_ids}))
 
     def node_class(self, class_type: str) -> dict[str, Any] | None:
         """Return what a node class takes (an entry of /object_info), or None if there is none.
@@ -272,17 +273,26 @@ class ComfyClient:
                     return response.status, None
             return response.status, bytes(content)
 
+    def _send(self, method: str, path: str, **arguments: Any) -> None:
+        with self._lock, _failures(f"{method} {path}"):
+            timeout_s = min(SOON_S, self._timeout_s)
+            self._connection.send(method, path, timeout_s=timeout_s, **arguments)
+
     @contextmanager
     def _request(
         self, method: str, path: str, *, timeout_s: float | None = None, **arguments: Any
     ) -> Iterator[HTTPResponse]:
         """Send a request; what is not read of its answer is given up, with the connection."""
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
-        with ExitStack() as stack:
+        with self._lock, ExitStack() as stack:
             with _failures(f"{method} {path}"):
                 asked = self._connection.request(method, path, timeout_s=timeout_s, **arguments)
                 response = stack.enter_context(asked)
             yield response
+
+
+def _history(prompt_id: str) -> str:
+    return f"/history/{_quoted(prompt_id)}"
 
 
 def _quoted(name: str) -> str:

@@ -28,13 +28,13 @@ class Connection:
         host, _, port = address.rpartition(":")
         # ComfyUI is on this machine or in this network: a proxy for the internet is not for it.
         self._http = connections.ToServer(host.strip("[]"), int(port))
-        self._is_owed_an_answer = False
+        self._owed: tuple[str, str] | None = None
 
     @contextmanager
     def request(
         self, method: str, path: str, *, timeout_s: float, **arguments: Any
     ) -> Iterator[HTTPResponse]:
-        """Send a request; what the block does not read of its answer is given up.
+        """Send a request, unless `send` has; what the block does not read of the answer is given up.
 
         Args:
             method: Such as GET.
@@ -42,7 +42,9 @@ class Connection:
             timeout_s: Seconds that the server may be silent.
             arguments: `body` and `headers`.
         """
-        self._send(method, path, timeout_s=timeout_s, **arguments)
+        if self._owed != (method, path):
+            self._send(method, path, timeout_s=timeout_s, **arguments)
+        self._owed = None
         with self._answer() as answer:
             encoding = answer.getheader("Content-Encoding", "identity")
             if encoding != "identity":  # no other was accepted
@@ -50,9 +52,9 @@ class Connection:
             yield answer
 
     def send(self, method: str, path: str, *, timeout_s: float, **arguments: Any) -> None:
-        """Send a request whose answer tells nothing: the next request waits for it."""
+        """Send a request ahead: the next one, if it is another, waits for its answer first."""
         self._send(method, path, timeout_s=timeout_s, **arguments)
-        self._is_owed_an_answer = True
+        self._owed = (method, path)
 
     def settle(self, timeout_s: float | None = None) -> None:
         """Wait until what `send` sent is done, or the connection lost.
@@ -60,9 +62,9 @@ class Connection:
         Args:
             timeout_s: How long the server may be silent; None: as was said then.
         """
-        if not self._is_owed_an_answer:
+        if self._owed is None:
             return
-        self._is_owed_an_answer = False
+        self._owed = None
         if timeout_s is not None:
             self._http.sock.settimeout(timeout_s)
         with suppress(*connections.FAILURES), self._answer() as answer:
@@ -71,7 +73,7 @@ class Connection:
 
     def close(self) -> None:
         """Close it; the next request opens a new one."""
-        self._is_owed_an_answer = False
+        self._owed = None
         self._http.close()
 
     @contextmanager

@@ -48,10 +48,12 @@ class Ended:
     """The prompt has come to an end of some kind; history says which.
 
     `stored` tells whether its history entry is sure to be there: ComfyUI stores it between the
-    execution_* frame and the last one, `executing` without a node.
+    execution_* frame and the last one, `executing` without a node. `well` tells whether the frame
+    says that nothing failed.
     """
 
     stored: bool
+    well: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ def _event(kind: str, data: dict[str, Any]) -> Event | None:
             str(data["node_id"]), str(data.get("node_type")), str(data["exception_message"]).strip()
         )
     ends = kind in {"execution_success", "execution_error", "execution_interrupted"}
-    return Ended(stored=False) if ends else None
+    return Ended(stored=False, well=kind == "execution_success") if ends else None
 
 
 def _picture(frame: bytes, prompt_id: str) -> Picture | None:

@@ -59,8 +59,16 @@ class Execution:
         workflow: Workflow,
         extra_data: dict[str, Any],
         on_event: Callable[[events.Event], None],
+        at_rest: Callable[[], None],
     ) -> Executed:
-        """Queue the workflow and follow it to its end, good or bad; call `end` afterwards.
+        """Queue the workflow and follow it to its end, good or bad; `end` ends it before that.
+
+        Args:
+            workflow: What to run.
+            extra_data: What goes with it.
+            on_event: Called with each event of it.
+            at_rest: Called once it has ended well and left ComfyUI nothing to do, before its
+                history is read: from there on the next prompt may be queued.
 
         Raises:
             PromptRefused: ComfyUI does not run it.
@@ -69,8 +77,25 @@ class Execution:
             ComfyCrashed: ComfyUI died, froze, or forgot the prompt.
             ComfyUnavailable: it could not be queued.
         """
+        try:
+            return self._run(workflow, extra_data, on_event, at_rest)
+        finally:
+            if not self._may_be_queued:
+                self._forget()
+
+    def _run(
+        self,
+        workflow: Workflow,
+        extra_data: dict[str, Any],
+        on_event: Callable[[events.Event], None],
+        at_rest: Callable[[], None],
+    ) -> Executed:
+        def rest() -> None:
+            self._has_ended()
+            at_rest()
+
         self._link.connect()
-        follower = Follower(self._link, self.prompt_id, self._settings, on_event)
+        follower = Follower(self._link, self.prompt_id, self._settings, on_event, rest)
         with logs.fields(prompt_id=self.prompt_id):
             self._may_be_queued = True  # from here on: the answer may be lost
             try:
@@ -96,11 +121,11 @@ class Execution:
             while (more := self._queued_by_nodes(follower)) is not None:
                 log.info("a node has queued another prompt: %s", more)
                 self._prompts.append(more)
-                follower = Follower(self._link, more, self._settings, on_event)
+                follower = Follower(self._link, more, self._settings, on_event, rest)
                 next_entry, next_was_cut = self._follow(follower, workflow)
                 entry = both(entry, next_entry)
                 blocked, was_cut = blocked + follower.blocked, was_cut or next_was_cut
-            self._may_be_queued = False
+            self._has_ended()
         return Executed(entry, node_errors, blocked, was_cut)
 
     def _follow(self, follower: Follower, workflow: Workflow) -> tuple[dict[str, Any], bool]:
@@ -123,17 +148,26 @@ class Execution:
         except ComfyUnavailable as error:
             log.warning(str(error))
             return None
-        return next((one for one in known if one not in self._prompts), None)
+        # Those of the jobs before may not be forgotten yet.
+        others = {*self._prompts, *self._link.ended}
+        return next((one for one in known if one not in others), None)
 
     def end(self) -> None:
         """Let ComfyUI neither run nor remember the prompt, by its restart if need be."""
         if self._may_be_queued:
             self._take_back()
+            self._has_ended()
+            self._forget()
+
+    def _has_ended(self) -> None:
+        self._may_be_queued = False
+        self._link.ended.extend(self._prompts)
+
+    def _forget(self) -> None:
         # It keeps the last 10,000 prompts, with all that their nodes reported (execution.py,
         # MAXIMUM_HISTORY_SIZE), and the next caller has no business there.
         with suppress(ComfyUnavailable):
-            # By the client that queues the next prompt: it waits until this is done.
-            self._link.patient.forget(self._prompts)
+            self._link.client.forget(self._prompts)
 
     def _check(self) -> None:
         self._stop.check()

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.25
 SETTLE_S = 0.25
+STORED = events.Ended(stored=True)
 ENDED_POLL_S = 0.05
 
 
@@ -96,6 +97,7 @@ class Follower:
         prompt_id: str,
         settings: Settings,
         on_event: Callable[[events.Event], None],
+        at_rest: Callable[[], None],
     ) -> None:
         self.blocked: list[events.BranchBlocked] = []
         self.was_cut = False
@@ -106,6 +108,9 @@ class Follower:
         self._look = _NextLook(settings.poll_interval_s)
         self.current: str | None = None
         self.is_last = False
+        self._at_rest = at_rest
+        self._went_well = False
+        self._rests = False
 
     def to_the_end(self, check: Callable[[], None]) -> dict[str, Any]:
         """Return the prompt's history entry, once it is there.
@@ -117,11 +122,16 @@ class Follower:
             ExecutionFailed: it ended, but ComfyUI cannot say how.
             ComfyCrashed: ComfyUI forgot the prompt.
         """
-        while True:
+        while not self._rests:
             check()
-            self._wait()
             if self._look.seconds == 0 and (entry := self._ask()) is not None:
                 return entry
+            self._wait()
+        # The websocket is another prompt's from here on.
+        while (entry := self._ask()) is None:
+            check()
+            time.sleep(ENDED_POLL_S)
+        return entry
 
     def _wait(self) -> None:
         """Wait for the next event, at most until the next look."""
@@ -162,7 +172,21 @@ class Follower:
             self.blocked.append(event)
         elif isinstance(event, events.Ended):
             self._look.it_ended(stored=event.stored)
+            self._went_well = self._went_well or event.well
         self._on_event(event)
+        if event == STORED and self._went_well and self.is_last:
+            self._rest()
+
+    def _rest(self) -> None:
+        try:
+            # Asked before the next prompt is queued, whose nodes may end ComfyUI; it answers in
+            # that order.
+            self._link.client.ask_history(self._prompt_id)
+        except ComfyUnavailable as error:
+            log.warning(str(error))
+            return
+        self._rests = True
+        self._at_rest()
 
     def _ask(self) -> dict[str, Any] | None:
         """Ask history. What does not answer is left to the supervisor, which sees it as well."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections import deque
 from contextlib import suppress
 
 from worker_comfyui.comfyui.cache_keys import CacheKeys
-from worker_comfyui.comfyui.client import SOON_S, ComfyClient
+from worker_comfyui.comfyui.client import MAX_RECENT, SOON_S, ComfyClient
 from worker_comfyui.comfyui.event_stream import Disconnected, EventStream
 from worker_comfyui.comfyui.node_classes import NodeClasses
 from worker_comfyui.comfyui.process.supervisor import Incarnation
@@ -25,6 +26,7 @@ class Link:
             it validates a workflow.
         classes: Its node classes.
         cache_keys: What its cache may hold.
+        ended: Prompts of earlier jobs, which it may remember still.
         client_id: Under which ComfyUI knows the websocket, and sends it what a prompt does.
     """
 
@@ -34,6 +36,7 @@ class Link:
         self.patient = ComfyClient(incarnation.address, timeout_s=patience_s)
         self.classes = NodeClasses(self.patient.node_class, self.patient.node_replacements)
         self.cache_keys = CacheKeys(shared=incarnation.folders is None)
+        self.ended: deque[str] = deque(maxlen=MAX_RECENT)
         self.client_id = uuid.uuid4().hex
         self._stream: EventStream | None = None
 

@@ -83,8 +83,20 @@ class Workspace(ABC):
         """
 
     @abstractmethod
+    def gather(self, stop: Stop, *, previews: bool) -> bool:
+        """Take out what the workflow made, whatever its nodes reported, where that can be done.
+
+        Returns:
+            Whether it was done: `take` has no need of ComfyUI then.
+
+        Raises:
+            DiskFull: there is no space for it.
+            JobCancelled, TimedOut: it is to stop.
+        """
+
+    @abstractmethod
     def take(self, reported: Outputs, stop: Stop, *, previews: bool = False) -> Taken:
-        """Take out what the workflow made.
+        """Tell what the workflow made, and take it out, if that is not done.
 
         Raises:
             ComfyUnavailable: a file came only in part.
@@ -111,6 +123,8 @@ class LocalWorkspace(Workspace):
         super().__init__(scratch)
         self._folders = folders
         self._staged: frozenset[str] = frozenset()
+        self._made: dict[str, Path] | None = None
+        self._shown: dict[str, Path] = {}
         for folder in (folders.output, folders.temp):
             if folder not in folders.private:
                 begin(folder)
@@ -131,38 +145,39 @@ class LocalWorkspace(Workspace):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 _link(path, folder / name)
 
-    def take(self, reported: Outputs, stop: Stop, *, previews: bool = False) -> Taken:
-        """Move the files out of the output folder, reported ones first."""
-        taken = Taken()
+    def gather(self, stop: Stop, *, previews: bool) -> bool:
+        """Move the files out of the output folder, and with `previews` out of the temp folder."""
         with disk_errors():
-            found = Tree.of(self._folders.output).regular_files()
-            found = {name: found[name] for name in found.keys() - self._stays.files.keys()}
-            for file in reported.artifacts:
-                stop.check()
-                self._take_reported(file, found, taken)
+            made = Tree.of(self._folders.output).regular_files()
+            new = {name: made[name] for name in made.keys() - self._stays.files.keys()}
+            self._made = self._moved(new, stop)
+            if previews:
+                self._shown = self._moved(Tree.of(self._folders.temp).regular_files(), stop)
+        return True
+
+    def _moved(self, files: Mapping[str, Path], stop: Stop) -> dict[str, Path]:
+        moved = {}
+        for name, path in files.items():
+            stop.check()
+            moved[name] = self.new_path(name)
+            shutil.move(path, moved[name])
+        return moved
+
+    def take(self, reported: Outputs, stop: Stop, *, previews: bool = False) -> Taken:
+        """Find the files that nodes reported, and then those that none did."""
+        if self._made is None:
+            self.gather(stop, previews=previews)
+        made, taken = dict(self._made or {}), Taken()
+        for file in reported.artifacts:
+            _take_reported(file, made, taken)
+        for file in reported.temporary:
             # A preview may lie in the output folder: it is no file that nobody reported.
-            shown = Tree.of(self._folders.temp).regular_files() if previews else {}
-            for file in reported.temporary:
-                path = (found if file.folder_type == "output" else shown).pop(file.name, None)
-                if path and previews:
-                    taken.previews.append(self._moved(file, path))
-            for name in sorted(found):
-                stop.check()
-                taken.files.append(self._moved(_unreported(name), found[name]))
+            shown = made if file.folder_type == "output" else self._shown
+            path = shown.pop(file.name, None)
+            if path and previews:
+                taken.previews.append(replace(file, path=path))
+        taken.files += [replace(_unreported(name), path=made[name]) for name in sorted(made)]
         return taken
-
-    def _take_reported(self, file: OutputFile, found: dict[str, Path], taken: Taken) -> None:
-        names = [file.name] if file.name in found else _of_sequence(file.name, found)
-        for name in names:
-            one = replace(file, filename=name.rpartition("/")[2])
-            taken.files.append(self._moved(one, found.pop(name)))
-        if not names:
-            taken.missing.append(file)
-
-    def _moved(self, file: OutputFile, path: Path) -> OutputFile:
-        to = self.new_path(file.filename)
-        shutil.move(path, to)
-        return replace(file, path=to)
 
     def close(self) -> None:
         """Empty the output and temp folders, and remove from the input folder what is new."""
@@ -191,6 +206,10 @@ class RemoteWorkspace(Workspace):
             stored = self._client.upload(name, path)
             if stored != name:
                 raise BadAnswer(f"ComfyUI stored the input {name!r} as {stored!r}")
+
+    def gather(self, stop: Stop, *, previews: bool) -> bool:  # noqa: ARG002
+        """Do nothing: which files there are, nobody knows before the nodes have reported them."""
+        return False
 
     def take(self, reported: Outputs, stop: Stop, *, previews: bool = False) -> Taken:
         """Download what the nodes reported; a server that sends byte by byte gets no more time."""
@@ -233,6 +252,15 @@ def _link(path: Path, place: Path) -> None:
         os.link(path, place)
     except OSError:
         shutil.copyfile(path, place)
+
+
+def _take_reported(file: OutputFile, made: dict[str, Path], taken: Taken) -> None:
+    names = [file.name] if file.name in made else _of_sequence(file.name, made)
+    for name in names:
+        one = replace(file, filename=name.rpartition("/")[2], path=made.pop(name))
+        taken.files.append(one)
+    if not names:
+        taken.missing.append(file)
 
 
 def _of_sequence(reported: str, found: Iterable[str]) -> list[str]:

@@ -1,4 +1,7 @@
-"""One attempt: the workflow runs once on one ComfyUI, and what it made is taken out."""
+"""One attempt: the workflow runs once on one ComfyUI, and what it made is taken out.
+
+The turn ends with it, if all is well before ComfyUI has told the whole of what its nodes reported.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from worker_comfyui.comfyui.events import Event
 from worker_comfyui.comfyui.execution import Executed, Execution
 from worker_comfyui.comfyui.file_problems import outside
 from worker_comfyui.comfyui.live import Live
+from worker_comfyui.comfyui.node_problems import Lookup
 from worker_comfyui.comfyui.outputs import Outputs
 from worker_comfyui.comfyui.pictures import Pictures
 from worker_comfyui.comfyui.tracking import Tracker
@@ -28,19 +32,23 @@ class Attempted:
         executed: How the prompt went.
         reported: What its nodes reported.
         taken: The files, out of ComfyUI's folders.
-        silent: Output nodes that reported nothing: they may have sent it over the websocket.
+        workflow: What ran.
+        output_nodes: Those of its nodes that save or show something.
+        lookup: What messages about the workflow are made with.
     """
 
     executed: Executed
     reported: Outputs
     taken: Taken
-    silent: frozenset[str] = frozenset()
+    workflow: Workflow
+    output_nodes: frozenset[str]
+    lookup: Lookup
 
-    def found_files_gone(self, workflow: Workflow) -> bool:
+    def found_files_gone(self) -> bool:
         """Tell whether ComfyUI's cache named files that left its folders after an earlier job."""
         cached = ending.cached_nodes(self.executed.entry)
         # A node that a cached one made while it ran has an id of its own.
-        made_others = not cached <= workflow.keys()
+        made_others = not cached <= self.workflow.keys()
         gone = any(file.node_id in cached or made_others for file in self.taken.missing)
         return gone and ending.failure(self.executed.entry) is None
 
@@ -49,9 +57,13 @@ class Attempted:
         files = (*self.reported.artifacts, *self.reported.temporary)
         return {file.node_id for file in files if file.node_id is not None}
 
+    def is_silent(self) -> bool:
+        """Tell whether an output node reported nothing: it may have sent it by the websocket."""
+        return not self.output_nodes <= outputs.reporting_nodes(self.executed.entry)
+
 
 def attempt(context: JobContext, place: Place, again: Collection[str] = ()) -> Attempted:
-    """Run the workflow once.
+    """Run the workflow once, and end the turn.
 
     Args:
         context: The job.
@@ -65,22 +77,22 @@ def attempt(context: JobContext, place: Place, again: Collection[str] = ()) -> A
         JobCancelled, TimedOut: it was to stop.
         DiskFull: there is no space for what it made.
     """
-    shared, job = context.shared, context.job
+    shared, job, workspace = context.shared, context.job, place.workspace
     execution = Execution(place.link, shared.supervisor, shared.settings, context.stop)
     # Before it runs: what fails in between may leave the prompt in the queue.
-    place.ends.callback(execution.end)
-    output_nodes = place.link.classes.output_nodes(job.workflow)
-    if leading_out := outside(job.workflow, place.link.classes.get, place.contents):
+    place.turn.ends.callback(execution.end)
+    output_nodes = place.link.classes.output_nodes(place.workflow)
+    if leading_out := outside(place.workflow, place.link.classes.get, place.contents):
         raise rejection.rejected(leading_out)
     workflow = place.link.cache_keys.marked(
-        job.workflow,
+        place.workflow,
         output_nodes=output_nodes,
         contents=place.contents,
         mark=execution.prompt_id,
     )
     workflow = cache_keys.with_marks(workflow, dict.fromkeys(again, execution.prompt_id))
-    pictures = Pictures(output_nodes, place.workspace.new_path)
-    tracker = Tracker(job.workflow)
+    pictures = Pictures(output_nodes, workspace.new_path)
+    tracker = Tracker(place.workflow)
     live = Live() if job.output.live else None
 
     def on_event(event: Event) -> None:
@@ -91,21 +103,27 @@ def attempt(context: JobContext, place: Place, again: Collection[str] = ()) -> A
         if update:
             context.report(update)
 
+    def at_rest() -> None:
+        if workspace.gather(context.stop, previews=job.output.previews):
+            place.turn.end()
+
     try:
-        executed = execution.run(workflow, _extra_data(context), on_event)
+        executed = execution.run(workflow, _extra_data(context), on_event, at_rest)
     except PromptRefused as refused:
         raise rejection.explain(refused.answer, place.lookup) from refused
     failure = ending.failure(executed.entry)
     said = failure.message if failure else None
     shared.supervisor.workflow_ended(place.link.incarnation, said)
-    reported = outputs.collect(executed.entry, list(job.workflow))
-    taken = place.workspace.take(reported, context.stop, previews=job.output.previews)
+    reported = outputs.collect(executed.entry, list(place.workflow))
+    taken = workspace.take(reported, context.stop, previews=job.output.previews)
+    place.turn.end()
     taken.files += pictures.results
     if cache_keys.is_marked(workflow):
         for file in taken.files:
             cache_keys.remove_marks(file.copy)
-    silent = frozenset(output_nodes) - outputs.reporting_nodes(executed.entry)
-    return Attempted(executed, reported, taken, silent)
+    return Attempted(
+        executed, reported, taken, place.workflow, frozenset(output_nodes), place.lookup
+    )
 
 
 def _extra_data(context: JobContext) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -16,10 +15,10 @@ from worker_comfyui.comfyui.tracking import Update
 from worker_comfyui.comfyui.workspace import Workspace
 from worker_comfyui.config import Settings
 from worker_comfyui.delivery.bucket import Bucket
-from worker_comfyui.job import Job
+from worker_comfyui.job import Job, Workflow
 from worker_comfyui.models.service import Models
 from worker_comfyui.request import inputs
-from worker_comfyui.run.turn import Turns
+from worker_comfyui.run.turn import Turn, Turns
 from worker_comfyui.stop import Stop
 from worker_comfyui.workflows.api_format import is_api_format
 
@@ -102,13 +101,15 @@ class Place:
     Attributes:
         link: The connections to it.
         workspace: The job's files there; its inputs are staged.
+        workflow: What runs, with the node classes that this ComfyUI has.
         contents: Digests of the input files by name.
         lookup: What messages about the workflow are made with.
-        ends: Takes what must be done before ComfyUI is another job's.
+        turn: Until when it is this job's.
     """
 
     link: Link
     workspace: Workspace
+    workflow: Workflow
     contents: dict[str, str]
     lookup: Lookup
-    ends: ExitStack
+    turn: Turn

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,16 @@ from worker_comfyui.delivery import delivery, presigned
 from worker_comfyui.delivery.bucket import Bucket
 from worker_comfyui.delivery.delivery import Delivery
 from worker_comfyui.delivery.result import Made, result_of, within
+from worker_comfyui.errors import ComfyCrashed
 from worker_comfyui.job import FetchedInput
 from worker_comfyui.request import inputs
+from worker_comfyui.run.attempt import Attempted, attempt
 from worker_comfyui.run.context import JobContext, Place
 from worker_comfyui.run.crash import run_again_after_a_crash
 from worker_comfyui.run.made import made
 from worker_comfyui.run.prepare import Prepared, dry_run, prepare
 from worker_comfyui.run.stale_cache import run_again_where_files_are_gone
+from worker_comfyui.run.turn import Turn
 from worker_comfyui.workflows.stored import StoredWorkflows
 
 
@@ -57,10 +60,8 @@ def run_job(context: JobContext, limit_bytes: int | None) -> dict[str, Any]:
         files = inputs.fetch(job.files, scratch / "inputs", settings, stop)
         prepared = prepare(context, done)
         context = replace(context, job=prepared.job)
-        stop.phase("wait")
-        with context.shared.turns.turn(stop) as ends:
-            stop.phase("execution")
-            what = _execute(context, prepared, files, scratch, ends)
+        with context.shared.turns.turn(stop) as turn:
+            what = _execute(context, _Ready(prepared, files, scratch), turn)
         if limit_bytes is None:
             return {"timings": stop.timings}
         stop.phase("delivery")
@@ -100,38 +101,49 @@ def _bucket(context: JobContext) -> Bucket | None:
     return bucket
 
 
-def _execute(
-    context: JobContext,
-    prepared: Prepared,
-    files: Sequence[FetchedInput],
-    scratch: Path,
-    ends: ExitStack,
-) -> Made:
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """What there is before the turn: a workflow, its input files, and a folder for the rest."""
+
+    prepared: Prepared
+    files: Sequence[FetchedInput]
+    scratch: Path
+
+
+def _execute(context: JobContext, ready: _Ready, turn: Turn) -> Made:
     """Run the workflow on the ComfyUI of the turn."""
-    shared, job = context.shared, context.job
-    paths = {file.name: file.path for file in files}
-    contents = {file.name: file.sha256 for file in files}
-    odd = [*job.warnings, *prepared.notes, *(file.warning for file in files if file.warning)]
+    supervisor = context.shared.supervisor
 
     def once(incarnation: Incarnation) -> Made:
-        ends.close()  # what a run before left, whose ComfyUI was lost
-        # What is put on last ends first: the prompt, the files, then the hold on ComfyUI, which
-        # may be started again from there on.
-        ends.enter_context(shared.supervisor.in_use(incarnation))
-        link = shared.links.to(incarnation)
-        workspace: Workspace
-        if incarnation.folders is None:
-            workspace = RemoteWorkspace(link.patient, scratch)
-        else:
-            workspace = LocalWorkspace(incarnation.folders, scratch)
-        ends.callback(workspace.close)
-        workspace.stage(paths)
-        workflow = link.classes.of_today(job.workflow)
-        here = replace(context, job=replace(job, workflow=workflow))
-        messages = lookup(link.patient, workflow, contents, shared.settings, prepared.missing)
-        messages = replace(messages, misfits=prepared.misfits)
-        place = Place(link, workspace, contents, messages, ends)
-        done = made(run_again_where_files_are_gone(here, place), messages)
-        return replace(done, facts=prepared.facts, warnings=[*odd, *done.warnings])
+        def one(again: Collection[str]) -> Attempted:
+            return attempt(context, _place(context, ready, incarnation, turn), again)
 
-    return run_again_after_a_crash(once, shared.supervisor, context.stop)
+        return made(run_again_where_files_are_gone(one, turn))
+
+    what = run_again_after_a_crash(once, supervisor, turn, context.stop)
+    odd = [*context.job.warnings, *ready.prepared.notes]
+    odd += [file.warning for file in ready.files if file.warning]
+    return replace(what, facts=ready.prepared.facts, warnings=[*odd, *what.warnings])
+
+
+def _place(context: JobContext, ready: _Ready, incarnation: Incarnation, turn: Turn) -> Place:
+    """Make ComfyUI's folders the job's own, with its inputs in them."""
+    shared = context.shared
+    if ended := shared.supervisor.failure(incarnation):  # while others had their turn
+        raise ComfyCrashed(ended.reason)
+    # What is put on last ends first: the prompt, the files, then the hold on ComfyUI, which may be
+    # started again from there on.
+    turn.ends.enter_context(shared.supervisor.in_use(incarnation))
+    link = shared.links.to(incarnation)
+    workspace: Workspace
+    if incarnation.folders is None:
+        workspace = RemoteWorkspace(link.patient, ready.scratch)
+    else:
+        workspace = LocalWorkspace(incarnation.folders, ready.scratch)
+    turn.ends.callback(workspace.close)
+    workspace.stage({file.name: file.path for file in ready.files})
+    workflow = link.classes.of_today(context.job.workflow)
+    contents = {file.name: file.sha256 for file in ready.files}
+    messages = lookup(link.patient, workflow, contents, shared.settings, ready.prepared.missing)
+    messages = replace(messages, misfits=ready.prepared.misfits)
+    return Place(link, workspace, workflow, contents, messages, turn)

@@ -7,24 +7,30 @@ while it runs may: nobody knows of it before.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Collection
 
-from worker_comfyui.run.attempt import Attempted, attempt
-from worker_comfyui.run.context import JobContext, Place
+from worker_comfyui.run.attempt import Attempted
+from worker_comfyui.run.turn import Turn
 
 log = logging.getLogger(__name__)
 
 
-def run_again_where_files_are_gone(context: JobContext, place: Place) -> Attempted:
+def run_again_where_files_are_gone(
+    attempt: Callable[[Collection[str]], Attempted], turn: Turn
+) -> Attempted:
     """Make an attempt, and a second one if its files are not there.
+
+    Args:
+        attempt: Takes the nodes that must run, whatever ComfyUI has of them in its cache.
+        turn: The job's, which has ended with the first attempt.
 
     Raises:
         JobError, JobCancelled: as `attempt` does.
     """
-    first = attempt(context, place)
-    workflow = context.job.workflow
-    if not first.found_files_gone(workflow):
+    first = attempt(())
+    if not first.found_files_gone():
         return first
     log.info("ComfyUI reports cached files that are gone: running their nodes again")
     # What the other nodes saved was taken out with the first attempt: they run again as well.
-    again = {*first.nodes(), *place.link.classes.output_nodes(workflow)}
-    return attempt(context, place, again)
+    turn.begin()
+    return attempt(first.nodes() | first.output_nodes)

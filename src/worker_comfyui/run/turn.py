@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.1
 HANDOVER_S = 0.003
 """One thread of Python runs at a time: while the next job is brought to ComfyUI, which does
-nothing meanwhile, the one before does not begin its delivery."""
+nothing meanwhile, the one before does not go on."""
 
 
 class Turns:
@@ -26,61 +26,106 @@ class Turns:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._waiting: deque[object] = deque()
+        self._queue: deque[Turn] = deque()
 
     @contextmanager
-    def turn(self, stop: Stop) -> Iterator[ExitStack]:
-        """Wait for the turn, and have it until the block and its leftovers have ended.
+    def turn(self, stop: Stop) -> Iterator[Turn]:
+        """Wait for the turn, and have it until the block ends, or `Turn.end` is called.
 
-        What is put on the stack is done when the block ends, in reverse order, before the next job
-        has its turn. After a deadline it is done in a thread: the caller hears of it at once,
-        though ComfyUI may take a while to come to rest.
+        After a deadline its leftovers are done in a thread: the caller hears of it at once, though
+        ComfyUI may take a while to come to rest.
 
         Raises:
             JobCancelled, TimedOut: it was time to stop before the turn came.
         """
-        # Two stacks: the inner one is emptied in between where the job runs a second time.
-        leftovers = ExitStack()
-        leftovers.callback(self._leave, self._come(stop))
+        turn = Turn(self, stop)
+        turn.begin()
         try:
-            yield leftovers.enter_context(ExitStack())
+            yield turn
         except TimedOut:
-            _in_a_thread(leftovers)
+            _in_a_thread(turn)
             raise
         except BaseException:
-            leftovers.close()
+            turn.end()
             raise
-        leftovers.close()
+        turn.end()
 
-    def _come(self, stop: Stop) -> object:
-        ticket = object()
+    def come(self, turn: Turn, stop: Stop, *, first: bool) -> None:
+        """Wait until nobody is before this one.
+
+        Args:
+            turn: Who comes.
+            stop: When to give up.
+            first: Go before all who wait.
+        """
         with self._changed:
-            self._waiting.append(ticket)
+            self._queue.insert(1 if first else len(self._queue), turn)
             try:
-                while self._waiting[0] is not ticket:
+                while self._queue[0] is not turn:
                     stop.check()
                     self._changed.wait(LOOK_S)
             except BaseException:
-                self._waiting.remove(ticket)
+                self._queue.remove(turn)
                 self._changed.notify_all()
                 raise
-        return ticket
 
-    def _leave(self, ticket: object) -> None:
+    def leave(self, turn: Turn) -> None:
+        """Let the next one come."""
         with self._changed:
-            self._waiting.remove(ticket)
+            self._queue.remove(turn)
             self._changed.notify_all()
-            somebody_waits = bool(self._waiting)
+            somebody_waits = bool(self._queue)
         if somebody_waits:
             time.sleep(HANDOVER_S)
 
 
-def _in_a_thread(leftovers: ExitStack) -> None:
-    def close() -> None:
+class Turn:
+    """One job's turn, which can end early, and begin again.
+
+    Attributes:
+        ends: What must be done before ComfyUI is another job's, in reverse order.
+    """
+
+    def __init__(self, turns: Turns, stop: Stop) -> None:
+        self.ends = ExitStack()
+        self._turns = turns
+        self._stop = stop
+        self._is_on = False
+        self._had_one = False
+
+    def begin(self) -> None:
+        """Wait for the turn; do what a run before left, if it is this job's still.
+
+        A job that had its turn goes before those that had none.
+
+        Raises:
+            JobCancelled, TimedOut: it was time to stop before it came.
+        """
+        if self._is_on:
+            self.ends.close()
+            return
+        self._stop.phase("wait")
+        self._turns.come(self, self._stop, first=self._had_one)
+        self._is_on = self._had_one = True
+        self._stop.phase("execution")
+
+    def end(self) -> None:
+        """Do what must be done, and let the next one come; nothing if it has ended."""
+        if not self._is_on:
+            return
+        self._is_on = False
         try:
-            leftovers.close()
+            self.ends.close()
+        finally:
+            self._turns.leave(self)
+
+
+def _in_a_thread(turn: Turn) -> None:
+    def end() -> None:
+        try:
+            turn.end()
         except Exception:
             log.exception("a job past its deadline left something behind")
 
     context = contextvars.copy_context()  # its log lines still belong to the job
-    threading.Thread(target=context.run, args=(close,), name="leftovers", daemon=True).start()
+    threading.Thread(target=context.run, args=(end,), name="leftovers", daemon=True).start()

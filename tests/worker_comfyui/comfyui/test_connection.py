@@ -70,6 +70,20 @@ def test_what_is_sent_is_not_waited_for_but_done_before_the_next_request() -> No
         assert [head.split()[1] for head in server.requests] == [b"/history", b"/prompt"]
 
 
+def test_what_was_asked_ahead_is_not_asked_again() -> None:
+    with conversing(keeping(answer)) as server, closing(Connection(server.address)) as connection:
+        connection.send("GET", "/history", timeout_s=5)
+        assert get(connection, "/history") == b"1"
+        assert get(connection, "/history") == b"2"
+
+
+def test_what_was_asked_ahead_is_asked_again_if_another_question_came_between() -> None:
+    with conversing(keeping(answer)) as server, closing(Connection(server.address)) as connection:
+        connection.send("GET", "/history", timeout_s=5)
+        assert get(connection, "/queue") == b"2"
+        assert get(connection, "/history") == b"3"
+
+
 @pytest.mark.parametrize(
     "lost", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n1", b"no\r\n\r\n"]
 )

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.recorded import SCENARIOS, transcript
+from worker_comfyui.comfyui import ending
 from worker_comfyui.comfyui.events import (
     BranchBlocked,
     Ended,
@@ -63,8 +64,9 @@ def test_recorded_progress_is_between_0_and_1() -> None:
 def test_every_recorded_run_ends_twice_and_is_stored_at_the_second(scenario: str) -> None:
     for prompt_id in transcript(scenario).entries():
         events = events_of(scenario, prompt_id)
+        went_well = ending.failure(transcript(scenario).entries()[prompt_id]) is None
         assert [event for event in events if isinstance(event, Ended)] == [
-            Ended(stored=False),
+            Ended(stored=False, well=went_well),
             Ended(stored=True),
         ]
         # One more of the queue may come when the next prompt is there.
@@ -144,7 +146,8 @@ def test_a_node_that_reports_no_object_reports_nothing(output: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["execution_success", "execution_error", "execution_interrupted"])
 def test_each_kind_of_end_is_one(kind: str) -> None:
-    assert parse(frame(kind, exception_type="RuntimeError"), ID) == Ended(stored=False)
+    ended = Ended(stored=False, well=kind == "execution_success")
+    assert parse(frame(kind, exception_type="RuntimeError"), ID) == ended
 
 
 def test_nodes_made_while_running_show_as_the_node_that_made_them() -> None:

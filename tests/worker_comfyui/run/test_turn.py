@@ -24,10 +24,10 @@ def waiting(turns: Turns, stop: Stop, done: list[str], name: str) -> threading.T
         except (JobCancelled, TimedOut) as error:
             done.append(f"{name} {type(error).__name__}")
 
-    length = len(turns._waiting)
+    length = len(turns._queue)
     thread = threading.Thread(target=run)
     thread.start()
-    wait_until(lambda: len(turns._waiting) > length)
+    wait_until(lambda: len(turns._queue) > length)
     return thread
 
 
@@ -109,3 +109,56 @@ def test_who_leaves_lets_the_next_one_go_first(monkeypatch: pytest.MonkeyPatch) 
         thread = waiting(turns, NEVER, done, "next")
     assert done == ["next"]
     thread.join(10)
+
+
+def test_a_turn_that_ends_early_is_the_next_one_s() -> None:
+    turns, done = Turns(), list[str]()
+    with turns.turn(NEVER) as turn:
+        thread = waiting(turns, NEVER, done, "next")
+        turn.ends.callback(done.append, "what it left")
+        turn.end()
+        thread.join(10)
+        assert done == ["what it left", "next"]
+        turn.end()
+    assert done == ["what it left", "next"]
+    with turns.turn(NEVER):
+        pass
+
+
+def test_a_job_that_had_its_turn_goes_before_those_that_had_none() -> None:
+    turns, done = Turns(), list[str]()
+    with turns.turn(NEVER) as turn:
+        turn.end()
+        with turns.turn(NEVER):
+            late = waiting(turns, NEVER, done, "late")
+            again = threading.Thread(target=lambda: (turn.begin(), done.append("again")))
+            again.start()
+            wait_until(lambda: len(turns._queue) == 3)
+        again.join(10)
+        assert done == ["again"]
+    late.join(10)
+    assert done == ["again", "late"]
+
+
+def test_a_turn_that_begins_again_while_it_lasts_clears_what_the_run_before_left() -> None:
+    turns, done = Turns(), list[str]()
+    with turns.turn(NEVER) as turn:
+        turn.ends.callback(done.append, "what it left")
+        turn.begin()
+        assert done == ["what it left"]
+        thread = waiting(turns, NEVER, done, "next")
+        assert done == ["what it left"]
+    thread.join(10)
+    assert done == ["what it left", "next"]
+
+
+def test_what_fails_at_the_end_of_a_turn_does_not_keep_it() -> None:
+    turns = Turns()
+
+    def fail() -> None:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError), turns.turn(NEVER) as turn:
+        turn.ends.callback(fail)
+    with turns.turn(NEVER):
+        pass
