@@ -74,8 +74,13 @@ class ComfyClient:
     def close(self) -> None:
         """Close the connection, once ComfyUI has done what it was told, or says nothing."""
         with self._lock:
-            self._connection.settle(CLOSE_S)
+            self.settle()
             self._connection.close()
+
+    def settle(self) -> None:
+        """Wait until ComfyUI has done what it was told, or says nothing."""
+        with self._lock:
+            self._connection.settle(CLOSE_S)
 
     def is_ready(self, *, timeout_s: float | None = None) -> bool:
         """Tell whether the server answers; it listens only once its nodes are loaded."""

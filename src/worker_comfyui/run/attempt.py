@@ -121,6 +121,8 @@ def attempt(context: JobContext, place: Place, again: Collection[str] = ()) -> A
     if cache_keys.is_marked(workflow):
         for file in taken.files:
             cache_keys.remove_marks(file.copy)
+    # By now it is done, which the next prompt's end need not wait for.
+    place.link.client.settle()
     return Attempted(
         executed, reported, taken, place.workflow, frozenset(output_nodes), place.lookup
     )

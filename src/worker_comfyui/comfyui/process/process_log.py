@@ -26,6 +26,9 @@ BYTES_PER_SECOND = 100_000
 """A node may print 10 MB a second; the platform's log has a limit, and so has a reader."""
 QUIET_S = 0.05
 """Lines of one print come together. After this, a traceback has no further line."""
+LOOK_S = 0.05
+WAKE_S = 0.0002
+"""The reader is about to wake: the next job waits for the line."""
 _READ_BYTES = 1 << 16
 
 
@@ -61,9 +64,11 @@ class ProcessLog:
         """Wait until all that has been printed by now is logged."""
         give_up_at = time.monotonic() + timeout_s
         while self._thread.is_alive() and time.monotonic() < give_up_at:
-            if self._waiting.is_set() and not self._unread():
+            if not self._waiting.wait(LOOK_S):
+                continue
+            if not self._unread():
                 return
-            time.sleep(0.001)
+            time.sleep(WAKE_S)
 
     def _unread(self) -> int:
         try:
