@@ -34,7 +34,7 @@ class Connection:
     def request(
         self, method: str, path: str, *, timeout_s: float, **arguments: Any
     ) -> Iterator[HTTPResponse]:
-        """Send a request, unless `send` has; what the block does not read of the answer is given up.
+        """Send a request, unless `send` has; what the block leaves of the answer is given up.
 
         Args:
             method: Such as GET.

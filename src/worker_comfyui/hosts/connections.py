@@ -177,8 +177,35 @@ def pool(*, allow_private: bool, **options: Any) -> urllib3.PoolManager:
     return manager
 
 
+SMALL_BYTES = 1 << 16
+
+
 class ToServer(_Tidy):
-    """A connection to a server of the operator's own, wherever it is; without urllib3's pool."""
+    """A connection to a server of the operator's own, wherever it is; without urllib3's pool.
+
+    It sends a small request in one piece, where http.client sends the head by itself: the server
+    is woken once.
+    """
+
+    _pieces: list[Any] | None = None
+
+    def request(self, *arguments: Any, **keywords: Any) -> None:
+        """Send a request, as http.client does."""
+        self._pieces = []
+        try:
+            super().request(*arguments, **keywords)
+        finally:
+            pieces, self._pieces = self._pieces, None
+        is_small = sum(map(len, pieces)) < SMALL_BYTES
+        for piece in [b"".join(pieces)] if is_small else pieces:
+            self.send(piece)
+
+    def send(self, data: Any) -> None:
+        """Send bytes, or keep them until the request is whole."""
+        if self._pieces is None:
+            super().send(data)
+        else:
+            self._pieces.append(data)
 
     def connect(self) -> None:
         """Connect, without a proxy."""

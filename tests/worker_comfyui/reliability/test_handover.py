@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from tests.support.waiting import wait_until
-from tests.support.worker import Workflow, WorkerUnderTest, alive, running_worker, worker_is_clean
+from tests.support.worker import WorkerUnderTest, Workflow, alive, running_worker, worker_is_clean
 from tests.support.workflows import node, saved_image
 from worker_comfyui.comfyui import ending
 from worker_comfyui.comfyui.execution import Executed, Execution

@@ -129,9 +129,14 @@ def test_a_job_that_had_its_turn_goes_before_those_that_had_none() -> None:
     turns, done = Turns(), list[str]()
     with turns.turn(NEVER) as turn:
         turn.end()
+
+        def begin_again() -> None:
+            turn.begin()
+            done.append("again")
+
         with turns.turn(NEVER):
             late = waiting(turns, NEVER, done, "late")
-            again = threading.Thread(target=lambda: (turn.begin(), done.append("again")))
+            again = threading.Thread(target=begin_again)
             again.start()
             wait_until(lambda: len(turns._queue) == 3)
         again.join(10)
