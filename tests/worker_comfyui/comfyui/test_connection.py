@@ -70,6 +70,28 @@ def test_what_is_sent_is_not_waited_for_but_done_before_the_next_request() -> No
         assert [head.split()[1] for head in server.requests] == [b"/history", b"/prompt"]
 
 
+@pytest.mark.parametrize(("body", "pieces"), [(b"small", 1), (bytes(1_000_000), 2)])
+def test_a_small_request_is_sent_in_one_piece(
+    monkeypatch: pytest.MonkeyPatch, body: bytes, pieces: int
+) -> None:
+    sent: list[bytes] = []
+    send_all = sockets.PatientSocket.sendall
+
+    def sendall(sock: sockets.PatientSocket, data: bytes, flags: int = 0) -> None:
+        sent.append(data)
+        send_all(sock, data, flags)
+
+    monkeypatch.setattr(sockets.PatientSocket, "sendall", sendall)
+    with (
+        conversing(keeping(answer)) as server,
+        closing(Connection(server.address)) as connection,
+        connection.request("POST", "/prompt", timeout_s=5, body=body) as response,
+    ):
+        assert response.read() == b"1"
+    assert len(sent) == pieces
+    assert b"".join(sent).endswith(b"\r\n\r\n" + body)
+
+
 def test_what_was_asked_ahead_is_not_asked_again() -> None:
     with conversing(keeping(answer)) as server, closing(Connection(server.address)) as connection:
         connection.send("GET", "/history", timeout_s=5)
