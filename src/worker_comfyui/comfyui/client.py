@@ -74,13 +74,13 @@ class ComfyClient:
     def close(self) -> None:
         """Close the connection, once ComfyUI has done what it was told, or says nothing."""
         with self._lock:
-            self.settle()
+            self._connection.settle(CLOSE_S)
             self._connection.close()
 
-    def settle(self) -> None:
-        """Wait until ComfyUI has done what it was told, or says nothing."""
+    def pick_up(self) -> None:
+        """Note that ComfyUI has done what it was told, if it has."""
         with self._lock:
-            self._connection.settle(CLOSE_S)
+            self._connection.pick_up()
 
     def is_ready(self, *, timeout_s: float | None = None) -> bool:
         """Tell whether the server answers; it listens only once its nodes are loaded."""

@@ -121,8 +121,7 @@ def attempt(context: JobContext, place: Place, again: Collection[str] = ()) -> A
     if cache_keys.is_marked(workflow):
         for file in taken.files:
             cache_keys.remove_marks(file.copy)
-    # By now it is done, which the next prompt's end need not wait for.
-    place.link.client.settle()
+    place.link.client.pick_up()  # that the prompt is forgotten: the end of the next is not for that
     return Attempted(
         executed, reported, taken, place.workflow, frozenset(output_nodes), place.lookup
     )
