@@ -77,11 +77,6 @@ class ComfyClient:
             self._connection.settle(CLOSE_S)
             self._connection.close()
 
-    def pick_up(self) -> None:
-        """Note that ComfyUI has done what it was told, if it has."""
-        with self._lock:
-            self._connection.pick_up()
-
     def is_ready(self, *, timeout_s: float | None = None) -> bool:
         """Tell whether the server answers; it listens only once its nodes are loaded."""
         try:

@@ -71,11 +71,6 @@ class Connection:
             for _ in chunks(answer):
                 pass
 
-    def pick_up(self) -> None:
-        """Read the answer to what `send` sent, if it has come: no request has to wait for it."""
-        if self._owed is not None and wait_for_read(self._http.sock, 0):
-            self.settle()
-
     def close(self) -> None:
         """Close it; the next request opens a new one."""
         self._owed = None

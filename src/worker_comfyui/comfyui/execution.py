@@ -53,6 +53,7 @@ class Execution:
         self._stop = stop
         self._may_be_queued = False
         self._prompts = [self.prompt_id]
+        self._has_ended = False
 
     def run(
         self,
@@ -67,8 +68,8 @@ class Execution:
             workflow: What to run.
             extra_data: What goes with it.
             on_event: Called with each event of it.
-            at_rest: Called once it has ended well and left ComfyUI nothing to do, before its
-                history is read: from there on the next prompt may be queued.
+            at_rest: Called once it has ended well and left ComfyUI nothing to do, while ComfyUI
+                looks up its history.
 
         Raises:
             PromptRefused: ComfyUI does not run it.
@@ -77,25 +78,8 @@ class Execution:
             ComfyCrashed: ComfyUI died, froze, or forgot the prompt.
             ComfyUnavailable: it could not be queued.
         """
-        try:
-            return self._run(workflow, extra_data, on_event, at_rest)
-        finally:
-            if not self._may_be_queued:
-                self._forget()
-
-    def _run(
-        self,
-        workflow: Workflow,
-        extra_data: dict[str, Any],
-        on_event: Callable[[events.Event], None],
-        at_rest: Callable[[], None],
-    ) -> Executed:
-        def rest() -> None:
-            self._has_ended()
-            at_rest()
-
         self._link.connect()
-        follower = Follower(self._link, self.prompt_id, self._settings, on_event, rest)
+        follower = Follower(self._link, self.prompt_id, self._settings, on_event, at_rest)
         with logs.fields(prompt_id=self.prompt_id):
             self._may_be_queued = True  # from here on: the answer may be lost
             try:
@@ -121,11 +105,11 @@ class Execution:
             while (more := self._queued_by_nodes(follower)) is not None:
                 log.info("a node has queued another prompt: %s", more)
                 self._prompts.append(more)
-                follower = Follower(self._link, more, self._settings, on_event, rest)
+                follower = Follower(self._link, more, self._settings, on_event, at_rest)
                 next_entry, next_was_cut = self._follow(follower, workflow)
                 entry = both(entry, next_entry)
                 blocked, was_cut = blocked + follower.blocked, was_cut or next_was_cut
-            self._has_ended()
+            self._note_end()
         return Executed(entry, node_errors, blocked, was_cut)
 
     def _follow(self, follower: Follower, workflow: Workflow) -> tuple[dict[str, Any], bool]:
@@ -153,21 +137,29 @@ class Execution:
         return next((one for one in known if one not in others), None)
 
     def end(self) -> None:
-        """Let ComfyUI neither run nor remember the prompt, by its restart if need be."""
+        """Let ComfyUI neither run nor remember the prompt, by its restart if need be.
+
+        One that has ended by itself is left to `forget`.
+        """
         if self._may_be_queued:
             self._take_back()
-            self._has_ended()
-            self._forget()
+            self._note_end()
+            self.forget()
 
-    def _has_ended(self) -> None:
-        self._may_be_queued = False
-        self._link.ended.extend(self._prompts)
-
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Have ComfyUI forget the prompt, if it has ended; nobody needs to wait for that."""
+        if not self._has_ended:
+            return
+        self._has_ended = False
         # It keeps the last 10,000 prompts, with all that their nodes reported (execution.py,
-        # MAXIMUM_HISTORY_SIZE), and the next caller has no business there.
+        # MAXIMUM_HISTORY_SIZE), and other callers have no business there.
         with suppress(ComfyUnavailable):
-            self._link.client.forget(self._prompts)
+            self._link.forgetful.forget(self._prompts)
+
+    def _note_end(self) -> None:
+        self._may_be_queued = False
+        self._has_ended = True
+        self._link.ended.extend(self._prompts)
 
     def _check(self) -> None:
         self._stop.check()

@@ -110,7 +110,6 @@ class Follower:
         self.is_last = False
         self._at_rest = at_rest
         self._went_well = False
-        self._rests = False
 
     def to_the_end(self, check: Callable[[], None]) -> dict[str, Any]:
         """Return the prompt's history entry, once it is there.
@@ -122,16 +121,11 @@ class Follower:
             ExecutionFailed: it ended, but ComfyUI cannot say how.
             ComfyCrashed: ComfyUI forgot the prompt.
         """
-        while not self._rests:
+        while True:
             check()
+            self._wait()
             if self._look.seconds == 0 and (entry := self._ask()) is not None:
                 return entry
-            self._wait()
-        # The websocket is another prompt's from here on.
-        while (entry := self._ask()) is None:
-            check()
-            time.sleep(ENDED_POLL_S)
-        return entry
 
     def _wait(self) -> None:
         """Wait for the next event, at most until the next look."""
@@ -179,13 +173,9 @@ class Follower:
 
     def _rest(self) -> None:
         try:
-            # Asked before the next prompt is queued, whose nodes may end ComfyUI; it answers in
-            # that order.
             self._link.client.ask_history(self._prompt_id)
         except ComfyUnavailable as error:
             log.warning(str(error))
-            return
-        self._rests = True
         self._at_rest()
 
     def _ask(self) -> dict[str, Any] | None:

@@ -24,6 +24,7 @@ class Link:
         client: For questions that are answered at once.
         patient: For what may take ComfyUI long: it lists model folders on a network volume while
             it validates a workflow.
+        forgetful: For what nobody waits for, when others have their turn: that it forgets prompts.
         classes: Its node classes.
         cache_keys: What its cache may hold.
         ended: Prompts of earlier jobs, which it may remember still.
@@ -34,6 +35,7 @@ class Link:
         self.incarnation = incarnation
         self.client = ComfyClient(incarnation.address, timeout_s=SOON_S)
         self.patient = ComfyClient(incarnation.address, timeout_s=patience_s)
+        self.forgetful = ComfyClient(incarnation.address, timeout_s=SOON_S)
         self.classes = NodeClasses(self.patient.node_class, self.patient.node_replacements)
         self.cache_keys = CacheKeys(shared=incarnation.folders is None)
         self.ended: deque[str] = deque(maxlen=MAX_RECENT)
@@ -76,6 +78,7 @@ class Link:
         self.disconnect()
         self.client.close()
         self.patient.close()
+        self.forgetful.close()
 
 
 class Links:

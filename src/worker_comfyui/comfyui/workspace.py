@@ -12,6 +12,7 @@ import re
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -83,11 +84,8 @@ class Workspace(ABC):
         """
 
     @abstractmethod
-    def gather(self, stop: Stop, *, previews: bool) -> bool:
-        """Take out what the workflow made, whatever its nodes reported, where that can be done.
-
-        Returns:
-            Whether it was done: `take` has no need of ComfyUI then.
+    def gather(self, stop: Stop) -> None:
+        """Begin to take out what the workflow made: all that needs no word of its nodes.
 
         Raises:
             DiskFull: there is no space for it.
@@ -96,7 +94,7 @@ class Workspace(ABC):
 
     @abstractmethod
     def take(self, reported: Outputs, stop: Stop, *, previews: bool = False) -> Taken:
-        """Tell what the workflow made, and take it out, if that is not done.
+        """Take out what the workflow made.
 
         Raises:
             ComfyUnavailable: a file came only in part.
@@ -123,8 +121,7 @@ class LocalWorkspace(Workspace):
         super().__init__(scratch)
         self._folders = folders
         self._staged: frozenset[str] = frozenset()
-        self._made: dict[str, Path] | None = None
-        self._shown: dict[str, Path] = {}
+        self._gathered: dict[str, Path] = {}
         for folder in (folders.output, folders.temp):
             if folder not in folders.private:
                 begin(folder)
@@ -145,39 +142,45 @@ class LocalWorkspace(Workspace):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 _link(path, folder / name)
 
-    def gather(self, stop: Stop, *, previews: bool) -> bool:
-        """Move the files out of the output folder, and with `previews` out of the temp folder."""
-        with disk_errors():
-            made = Tree.of(self._folders.output).regular_files()
-            new = {name: made[name] for name in made.keys() - self._stays.files.keys()}
-            self._made = self._moved(new, stop)
-            if previews:
-                self._shown = self._moved(Tree.of(self._folders.temp).regular_files(), stop)
-        return True
-
-    def _moved(self, files: Mapping[str, Path], stop: Stop) -> dict[str, Path]:
-        moved = {}
-        for name, path in files.items():
-            stop.check()
-            moved[name] = self.new_path(name)
-            shutil.move(path, moved[name])
-        return moved
-
     def take(self, reported: Outputs, stop: Stop, *, previews: bool = False) -> Taken:
-        """Find the files that nodes reported, and then those that none did."""
-        if self._made is None:
-            self.gather(stop, previews=previews)
-        made, taken = dict(self._made or {}), Taken()
+        """Move the files out of the output folder, reported ones first."""
+        made = {**self._gathered, **self._made(stop)}
+        taken = Taken()
         for file in reported.artifacts:
             _take_reported(file, made, taken)
+        shown = Tree.of(self._folders.temp).regular_files() if previews else {}
         for file in reported.temporary:
             # A preview may lie in the output folder: it is no file that nobody reported.
-            shown = made if file.folder_type == "output" else self._shown
-            path = shown.pop(file.name, None)
+            if file.folder_type == "output":
+                path = made.pop(file.name, None)
+            else:
+                path = self._moved(shown.pop(file.name, None))
             if path and previews:
                 taken.previews.append(replace(file, path=path))
         taken.files += [replace(_unreported(name), path=made[name]) for name in sorted(made)]
         return taken
+
+    def gather(self, stop: Stop) -> None:
+        """Move the files out of the output folder."""
+        self._gathered = self._made(stop)
+
+    def _made(self, stop: Stop) -> dict[str, Path]:
+        made: dict[str, Path] = {}
+        with disk_errors():
+            for name, path in Tree.of(self._folders.output).regular_files().items():
+                stop.check()
+                if name not in self._stays.files and (moved := self._moved(path)):
+                    made[name] = moved
+        return made
+
+    def _moved(self, path: Path | None) -> Path | None:
+        """Move a file out; None: it is not there, or not any more."""
+        if path is None:
+            return None
+        to = self.new_path(path.name)
+        with disk_errors(), suppress(FileNotFoundError):
+            return Path(shutil.move(path, to))
+        return None
 
     def close(self) -> None:
         """Empty the output and temp folders, and remove from the input folder what is new."""
@@ -207,9 +210,8 @@ class RemoteWorkspace(Workspace):
             if stored != name:
                 raise BadAnswer(f"ComfyUI stored the input {name!r} as {stored!r}")
 
-    def gather(self, stop: Stop, *, previews: bool) -> bool:  # noqa: ARG002
-        """Do nothing: which files there are, nobody knows before the nodes have reported them."""
-        return False
+    def gather(self, stop: Stop) -> None:
+        """Do nothing: ComfyUI gives files by the names that its nodes reported."""
 
     def take(self, reported: Outputs, stop: Stop, *, previews: bool = False) -> Taken:
         """Download what the nodes reported; a server that sends byte by byte gets no more time."""

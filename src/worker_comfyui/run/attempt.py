@@ -1,6 +1,6 @@
 """One attempt: the workflow runs once on one ComfyUI, and what it made is taken out.
 
-The turn ends with it, if all is well before ComfyUI has told the whole of what its nodes reported.
+The turn ends with it, but where the job needs ComfyUI once more.
 """
 
 from __future__ import annotations
@@ -33,14 +33,16 @@ class Attempted:
         reported: What its nodes reported.
         taken: The files, out of ComfyUI's folders.
         workflow: What ran.
+        is_marked: Whether marks of the worker's own are in it, and so in its files.
         output_nodes: Those of its nodes that save or show something.
-        lookup: What messages about the workflow are made with.
+        lookup: What messages about it are made with; it asks ComfyUI.
     """
 
     executed: Executed
     reported: Outputs
     taken: Taken
     workflow: Workflow
+    is_marked: bool
     output_nodes: frozenset[str]
     lookup: Lookup
 
@@ -61,9 +63,13 @@ class Attempted:
         """Tell whether an output node reported nothing: it may have sent it by the websocket."""
         return not self.output_nodes <= outputs.reporting_nodes(self.executed.entry)
 
+    def needs_comfyui(self) -> bool:
+        """Tell whether the job needs ComfyUI once more: to run again, or for a message."""
+        return self.found_files_gone() or bool(self.executed.node_errors)
+
 
 def attempt(context: JobContext, place: Place, again: Collection[str] = ()) -> Attempted:
-    """Run the workflow once, and end the turn.
+    """Run the workflow once, and end the turn if ComfyUI is not needed any more.
 
     Args:
         context: The job.
@@ -77,10 +83,26 @@ def attempt(context: JobContext, place: Place, again: Collection[str] = ()) -> A
         JobCancelled, TimedOut: it was to stop.
         DiskFull: there is no space for what it made.
     """
-    shared, job, workspace = context.shared, context.job, place.workspace
+    shared = context.shared
     execution = Execution(place.link, shared.supervisor, shared.settings, context.stop)
     # Before it runs: what fails in between may leave the prompt in the queue.
     place.turn.ends.callback(execution.end)
+    try:
+        attempted = _attempted(context, place, execution, again)
+        if not attempted.needs_comfyui():
+            place.turn.end()
+    finally:
+        execution.forget()
+    if attempted.is_marked:
+        for file in attempted.taken.files:
+            cache_keys.remove_marks(file.copy)
+    return attempted
+
+
+def _attempted(
+    context: JobContext, place: Place, execution: Execution, again: Collection[str]
+) -> Attempted:
+    shared, job, workspace = context.shared, context.job, place.workspace
     output_nodes = place.link.classes.output_nodes(place.workflow)
     if leading_out := outside(place.workflow, place.link.classes.get, place.contents):
         raise rejection.rejected(leading_out)
@@ -104,8 +126,8 @@ def attempt(context: JobContext, place: Place, again: Collection[str] = ()) -> A
             context.report(update)
 
     def at_rest() -> None:
-        if workspace.gather(context.stop, previews=job.output.previews):
-            place.turn.end()
+        workspace.gather(context.stop)
+        place.look()
 
     try:
         executed = execution.run(workflow, _extra_data(context), on_event, at_rest)
@@ -116,14 +138,15 @@ def attempt(context: JobContext, place: Place, again: Collection[str] = ()) -> A
     shared.supervisor.workflow_ended(place.link.incarnation, said)
     reported = outputs.collect(executed.entry, list(place.workflow))
     taken = workspace.take(reported, context.stop, previews=job.output.previews)
-    place.turn.end()
     taken.files += pictures.results
-    if cache_keys.is_marked(workflow):
-        for file in taken.files:
-            cache_keys.remove_marks(file.copy)
-    place.link.client.pick_up()  # that the prompt is forgotten: the end of the next is not for that
     return Attempted(
-        executed, reported, taken, place.workflow, frozenset(output_nodes), place.lookup
+        executed,
+        reported,
+        taken,
+        place.workflow,
+        cache_keys.is_marked(workflow),
+        frozenset(output_nodes),
+        place.lookup,
     )
 
 

@@ -104,7 +104,8 @@ class Place:
         workflow: What runs, with the node classes that this ComfyUI has.
         contents: Digests of the input files by name.
         lookup: What messages about the workflow are made with.
-        turn: Until when it is this job's.
+        turn: Until when it is this job's alone.
+        look: Notes what ComfyUI printed, and what state it is in: the turn's end need not then.
     """
 
     link: Link
@@ -113,3 +114,4 @@ class Place:
     contents: dict[str, str]
     lookup: Lookup
     turn: Turn
+    look: Callable[[], None]

@@ -10,7 +10,6 @@ from typing import TypeVar
 from worker_comfyui.comfyui.client import ComfyClient
 from worker_comfyui.comfyui.process.supervisor import Incarnation, Supervisor
 from worker_comfyui.errors import ComfyCrashed, ComfyUnavailable, StartError
-from worker_comfyui.run.turn import Turn
 from worker_comfyui.stop import Stop
 
 log = logging.getLogger(__name__)
@@ -24,7 +23,7 @@ LOOK_S = 0.05
 
 
 def run_again_after_a_crash(
-    once: Callable[[Incarnation], Made], supervisor: Supervisor, turn: Turn, stop: Stop
+    once: Callable[[Incarnation], Made], supervisor: Supervisor, stop: Stop
 ) -> Made:
     """Run it on the ComfyUI that is ready, or will be; on the next one if that is lost.
 
@@ -33,7 +32,6 @@ def run_again_after_a_crash(
         JobCancelled, TimedOut: it was time to stop.
     """
     for run in range(1, RUNS + 1):
-        turn.begin()
         incarnation = ready(supervisor, stop)
         try:
             return once(incarnation)

@@ -17,7 +17,6 @@ from worker_comfyui.delivery import delivery, presigned
 from worker_comfyui.delivery.bucket import Bucket
 from worker_comfyui.delivery.delivery import Delivery
 from worker_comfyui.delivery.result import Made, result_of, within
-from worker_comfyui.errors import ComfyCrashed
 from worker_comfyui.job import FetchedInput
 from worker_comfyui.request import inputs
 from worker_comfyui.run.attempt import Attempted, attempt
@@ -60,7 +59,9 @@ def run_job(context: JobContext, limit_bytes: int | None) -> dict[str, Any]:
         files = inputs.fetch(job.files, scratch / "inputs", settings, stop)
         prepared = prepare(context, done)
         context = replace(context, job=prepared.job)
+        stop.phase("wait")
         with context.shared.turns.turn(stop) as turn:
+            stop.phase("execution")
             what = _execute(context, _Ready(prepared, files, scratch), turn)
         if limit_bytes is None:
             return {"timings": stop.timings}
@@ -112,15 +113,15 @@ class _Ready:
 
 def _execute(context: JobContext, ready: _Ready, turn: Turn) -> Made:
     """Run the workflow on the ComfyUI of the turn."""
-    supervisor = context.shared.supervisor
 
     def once(incarnation: Incarnation) -> Made:
         def one(again: Collection[str]) -> Attempted:
+            turn.ends.close()  # what an attempt before left
             return attempt(context, _place(context, ready, incarnation, turn), again)
 
-        return made(run_again_where_files_are_gone(one, turn))
+        return made(run_again_where_files_are_gone(one))
 
-    what = run_again_after_a_crash(once, supervisor, turn, context.stop)
+    what = run_again_after_a_crash(once, context.shared.supervisor, context.stop)
     odd = [*context.job.warnings, *ready.prepared.notes]
     odd += [file.warning for file in ready.files if file.warning]
     return replace(what, facts=ready.prepared.facts, warnings=[*odd, *what.warnings])
@@ -129,11 +130,9 @@ def _execute(context: JobContext, ready: _Ready, turn: Turn) -> Made:
 def _place(context: JobContext, ready: _Ready, incarnation: Incarnation, turn: Turn) -> Place:
     """Make ComfyUI's folders the job's own, with its inputs in them."""
     shared = context.shared
-    if ended := shared.supervisor.failure(incarnation):  # while others had their turn
-        raise ComfyCrashed(ended.reason)
     # What is put on last ends first: the prompt, the files, then the hold on ComfyUI, which may be
     # started again from there on.
-    turn.ends.enter_context(shared.supervisor.in_use(incarnation))
+    look = turn.ends.enter_context(shared.supervisor.in_use(incarnation))
     link = shared.links.to(incarnation)
     workspace: Workspace
     if incarnation.folders is None:
@@ -146,4 +145,4 @@ def _place(context: JobContext, ready: _Ready, incarnation: Incarnation, turn: T
     contents = {file.name: file.sha256 for file in ready.files}
     messages = lookup(link.patient, workflow, contents, shared.settings, ready.prepared.missing)
     messages = replace(messages, misfits=ready.prepared.misfits)
-    return Place(link, workspace, workflow, contents, messages, turn)
+    return Place(link, workspace, workflow, contents, messages, turn, look)

@@ -10,19 +10,17 @@ import logging
 from collections.abc import Callable, Collection
 
 from worker_comfyui.run.attempt import Attempted
-from worker_comfyui.run.turn import Turn
 
 log = logging.getLogger(__name__)
 
 
 def run_again_where_files_are_gone(
-    attempt: Callable[[Collection[str]], Attempted], turn: Turn
+    attempt: Callable[[Collection[str]], Attempted],
 ) -> Attempted:
     """Make an attempt, and a second one if its files are not there.
 
     Args:
         attempt: Takes the nodes that must run, whatever ComfyUI has of them in its cache.
-        turn: The job's, which has ended with the first attempt.
 
     Raises:
         JobError, JobCancelled: as `attempt` does.
@@ -32,5 +30,4 @@ def run_again_where_files_are_gone(
         return first
     log.info("ComfyUI reports cached files that are gone: running their nodes again")
     # What the other nodes saved was taken out with the first attempt: they run again as well.
-    turn.begin()
     return attempt(first.nodes() | first.output_nodes)

@@ -38,8 +38,8 @@ class Turns:
         Raises:
             JobCancelled, TimedOut: it was time to stop before the turn came.
         """
-        turn = Turn(self, stop)
-        turn.begin()
+        turn = Turn(self)
+        self._come(turn, stop)
         try:
             yield turn
         except TimedOut:
@@ -50,16 +50,9 @@ class Turns:
             raise
         turn.end()
 
-    def come(self, turn: Turn, stop: Stop, *, first: bool) -> None:
-        """Wait until nobody is before this one.
-
-        Args:
-            turn: Who comes.
-            stop: When to give up.
-            first: Go before all who wait.
-        """
+    def _come(self, turn: Turn, stop: Stop) -> None:
         with self._changed:
-            self._queue.insert(1 if first else len(self._queue), turn)
+            self._queue.append(turn)
             try:
                 while self._queue[0] is not turn:
                     stop.check()
@@ -70,8 +63,10 @@ class Turns:
                 raise
 
     def leave(self, turn: Turn) -> None:
-        """Let the next one come."""
+        """Let the next one come; a turn that has ended already is none."""
         with self._changed:
+            if turn not in self._queue:
+                return
             self._queue.remove(turn)
             self._changed.notify_all()
             somebody_waits = bool(self._queue)
@@ -80,40 +75,18 @@ class Turns:
 
 
 class Turn:
-    """One job's turn, which can end early, and begin again.
+    """One job's turn.
 
     Attributes:
         ends: What must be done before ComfyUI is another job's, in reverse order.
     """
 
-    def __init__(self, turns: Turns, stop: Stop) -> None:
+    def __init__(self, turns: Turns) -> None:
         self.ends = ExitStack()
         self._turns = turns
-        self._stop = stop
-        self._is_on = False
-        self._had_one = False
-
-    def begin(self) -> None:
-        """Wait for the turn; do what a run before left, if it is this job's still.
-
-        A job that had its turn goes before those that had none.
-
-        Raises:
-            JobCancelled, TimedOut: it was time to stop before it came.
-        """
-        if self._is_on:
-            self.ends.close()
-            return
-        self._stop.phase("wait")
-        self._turns.come(self, self._stop, first=self._had_one)
-        self._is_on = self._had_one = True
-        self._stop.phase("execution")
 
     def end(self) -> None:
         """Do what must be done, and let the next one come; nothing if it has ended."""
-        if not self._is_on:
-            return
-        self._is_on = False
         try:
             self.ends.close()
         finally:

@@ -45,11 +45,6 @@ def get(connection: Connection, path: str = "/") -> bytes:
         return b"".join(chunks(response))
 
 
-def picked_up(connection: Connection) -> bool:
-    connection.pick_up()
-    return connection._owed is None
-
-
 def test_requests_share_one_connection() -> None:
     with conversing(keeping(answer)) as server, closing(Connection(server.address)) as connection:
         assert [get(connection) for _ in range(3)] == [b"1", b"2", b"3"]
@@ -73,22 +68,6 @@ def test_what_is_sent_is_not_waited_for_but_done_before_the_next_request() -> No
         may_answer.set()
         asking.join(10)
         assert [head.split()[1] for head in server.requests] == [b"/history", b"/prompt"]
-
-
-def test_an_answer_that_has_come_is_picked_up_and_none_is_waited_for() -> None:
-    may_answer = threading.Event()
-
-    def reply(number: int) -> bytes:
-        if number == 1:
-            may_answer.wait(10)
-        return answer(number)
-
-    with conversing(keeping(reply)) as server, closing(Connection(server.address)) as connection:
-        connection.send("POST", "/history", timeout_s=5)
-        assert not picked_up(connection)
-        may_answer.set()
-        wait_until(lambda: picked_up(connection))
-        assert get(connection) == b"2"
 
 
 @pytest.mark.parametrize(("body", "pieces"), [(b"small", 1), (bytes(1_000_000), 2)])

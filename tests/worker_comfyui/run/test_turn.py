@@ -125,38 +125,6 @@ def test_a_turn_that_ends_early_is_the_next_one_s() -> None:
         pass
 
 
-def test_a_job_that_had_its_turn_goes_before_those_that_had_none() -> None:
-    turns, done = Turns(), list[str]()
-    with turns.turn(NEVER) as turn:
-        turn.end()
-
-        def begin_again() -> None:
-            turn.begin()
-            done.append("again")
-
-        with turns.turn(NEVER):
-            late = waiting(turns, NEVER, done, "late")
-            again = threading.Thread(target=begin_again)
-            again.start()
-            wait_until(lambda: len(turns._queue) == 3)
-        again.join(10)
-        assert done == ["again"]
-    late.join(10)
-    assert done == ["again", "late"]
-
-
-def test_a_turn_that_begins_again_while_it_lasts_clears_what_the_run_before_left() -> None:
-    turns, done = Turns(), list[str]()
-    with turns.turn(NEVER) as turn:
-        turn.ends.callback(done.append, "what it left")
-        turn.begin()
-        assert done == ["what it left"]
-        thread = waiting(turns, NEVER, done, "next")
-        assert done == ["what it left"]
-    thread.join(10)
-    assert done == ["what it left", "next"]
-
-
 def test_what_fails_at_the_end_of_a_turn_does_not_keep_it() -> None:
     turns = Turns()
 

@@ -130,26 +130,39 @@ class Supervisor:
             return self._ended.get(incarnation.number)
 
     @contextmanager
-    def in_use(self, incarnation: Incarnation) -> Iterator[None]:
+    def in_use(self, incarnation: Incarnation) -> Iterator[Callable[[], None]]:
         """Hold an incarnation for one job: from its first file there to its last.
 
         What ComfyUI prints meanwhile has the job's fields in the log. If it turned out that nothing
-        more can be run in it, it is started again when the block ends, not before.
+        more can be run in it, it is started again when the block ends, not before. The block gets
+        what looks for that ahead: the next job waits for the end, which has less to do then.
         """
+        has_looked = False
+
+        def look_ahead() -> None:
+            self._drain(incarnation)
+            look()
+
+        def look() -> None:
+            nonlocal has_looked
+            has_looked = True
+            if self._lacks_descriptors(incarnation):
+                with self._changed:
+                    self._note_unusable(incarnation, "its nodes have opened all files that it may")
+
         with self._changed:
             self._jobs += 1
         try:
             with logs.lent_fields("comfyui"):
                 try:
-                    yield
+                    yield look_ahead
                 finally:
                     self._drain(incarnation)
         finally:
-            lacks = self._lacks_descriptors(incarnation)
+            if not has_looked:
+                look()
             with self._changed:
                 self._jobs -= 1
-                if lacks:
-                    self._note_unusable(incarnation, "its nodes have opened all files that it may")
                 if self._unusable:
                     self._ready = None
                 self._changed.notify_all()
