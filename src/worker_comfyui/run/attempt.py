@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from worker_comfyui import logs
 from worker_comfyui.comfyui import cache_keys, ending, outputs, rejection
 from worker_comfyui.comfyui.client import PromptRefused
 from worker_comfyui.comfyui.events import Event
@@ -87,12 +88,14 @@ def attempt(context: JobContext, place: Place, again: Collection[str] = ()) -> A
     execution = Execution(place.link, shared.supervisor, shared.settings, context.stop)
     # Before it runs: what fails in between may leave the prompt in the queue.
     place.turn.ends.callback(execution.end)
-    try:
-        attempted = _attempted(context, place, execution, again)
-        if not attempted.needs_comfyui():
-            place.turn.end()
-    finally:
-        execution.forget()
+    # Until the next job's begins: ComfyUI's last line about this one may come after the turn.
+    with logs.lent_fields("comfyui"):
+        try:
+            attempted = _attempted(context, place, execution, again)
+            if not attempted.needs_comfyui():
+                place.turn.end()
+        finally:
+            execution.forget()
     if attempted.is_marked:
         for file in attempted.taken.files:
             cache_keys.remove_marks(file.copy)

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from worker_comfyui import logs
 from worker_comfyui.comfyui.process.diagnosis import Ended, unusable, with_log
 from worker_comfyui.comfyui.process.incarnation import Incarnation, Run, Starter
 from worker_comfyui.comfyui.process.restarts import Restarts
@@ -133,9 +132,9 @@ class Supervisor:
     def in_use(self, incarnation: Incarnation) -> Iterator[Callable[[], None]]:
         """Hold an incarnation for one job: from its first file there to its last.
 
-        What ComfyUI prints meanwhile has the job's fields in the log. If it turned out that nothing
-        more can be run in it, it is started again when the block ends, not before. The block gets
-        what looks for that ahead: the next job waits for the end, which has less to do then.
+        If it turned out that nothing more can be run in it, it is started again when the block
+        ends, not before. The block gets what looks for that ahead: the next job waits for the end,
+        which has less to do then.
         """
         has_looked = False
 
@@ -153,12 +152,9 @@ class Supervisor:
         with self._changed:
             self._jobs += 1
         try:
-            with logs.lent_fields("comfyui"):
-                try:
-                    yield look_ahead
-                finally:
-                    self._drain(incarnation)
+            yield look_ahead
         finally:
+            self._drain(incarnation)
             if not has_looked:
                 look()
             with self._changed:
