@@ -6,7 +6,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,9 +142,14 @@ class Execution:
         One that has ended by itself is left to `forget`.
         """
         if self._may_be_queued:
-            self._take_back()
+            with self.named_in_the_log():
+                self._take_back()
             self._note_end()
             self.forget()
+
+    def named_in_the_log(self) -> AbstractContextManager[None]:
+        """Give what ComfyUI prints in the block the fields of this thread's log lines."""
+        return logs.lent_fields("comfyui")
 
     def forget(self) -> None:
         """Have ComfyUI forget the prompt, if it has ended; nobody needs to wait for that."""

@@ -9,7 +9,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from worker_comfyui import logs
 from worker_comfyui.comfyui import cache_keys, ending, outputs, rejection
 from worker_comfyui.comfyui.client import PromptRefused
 from worker_comfyui.comfyui.events import Event
@@ -89,7 +88,7 @@ def attempt(context: JobContext, place: Place, again: Collection[str] = ()) -> A
     # Before it runs: what fails in between may leave the prompt in the queue.
     place.turn.ends.callback(execution.end)
     # Until the next job's begins: ComfyUI's last line about this one may come after the turn.
-    with logs.lent_fields("comfyui"):
+    with execution.named_in_the_log():
         try:
             attempted = _attempted(context, place, execution, again)
             if not attempted.needs_comfyui():

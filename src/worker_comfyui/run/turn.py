@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from worker_comfyui import logs
 from worker_comfyui.errors import TimedOut
 from worker_comfyui.stop import Stop
 
@@ -89,8 +88,7 @@ class Turn:
     def end(self) -> None:
         """Do what must be done, and let the next one come; nothing if it has ended."""
         try:
-            with logs.lent_fields("comfyui"):
-                self.ends.close()
+            self.ends.close()
         finally:
             self._turns.leave(self)
 
