@@ -144,6 +144,7 @@ class LocalWorkspace(Workspace):
 
     def take(self, reported: Outputs, stop: Stop, *, previews: bool = False) -> Taken:
         """Move the files out of the output folder, reported ones first."""
+        # A thread that a node has started may write a moment longer than its prompt runs.
         made = {**self._gathered, **self._made(stop)}
         taken = Taken()
         for file in reported.artifacts:

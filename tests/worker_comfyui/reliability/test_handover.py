@@ -14,19 +14,12 @@ from tests.support.worker import WorkerUnderTest, Workflow, running_worker, work
 from tests.support.workflows import node, saved_image
 from worker_comfyui import logs
 from worker_comfyui.comfyui import ending
+from worker_comfyui.comfyui.events import Event
 from worker_comfyui.comfyui.execution import Executed, Execution
 from worker_comfyui.comfyui.follow import Follower
 from worker_comfyui.comfyui.link import Link
 from worker_comfyui.config import Settings
 from worker_comfyui.stop import Stop
-
-QUIET = Settings.from_env({})
-
-
-@pytest.fixture(scope="module")
-def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerUnderTest]:
-    with running_worker(tmp_path_factory.mktemp("worker")) as worker:
-        yield worker
 
 
 @pytest.fixture
@@ -42,11 +35,12 @@ def execute(
     link: Link,
     workflow: Workflow,
     at_rest: Callable[[], Any],
-    settings: Settings = QUIET,
+    on_event: Callable[[Event], None] = lambda _: None,
 ) -> Executed:
+    settings = Settings.from_env({})
     execution = Execution(link, worker.supervisor, settings, Stop(lambda: False))
     try:
-        return execution.run(workflow, {}, lambda _: None, at_rest)
+        return execution.run(workflow, {}, on_event, at_rest)
     finally:
         execution.end()
         execution.forget()
@@ -85,21 +79,17 @@ def test_comfyui_does_not_rest_before_the_last_prompt_of_a_job_has_ended(
 ) -> None:
     known: list[dict[str, Any]] = []
 
-    def queue_another(_: object) -> None:
+    def queue_another(_: Event) -> None:
         if not known:
             known.append({})
             worker.submit(saved_image(0x00FF00), client_id=link.client_id)
 
-    execution = Execution(link, worker.supervisor, QUIET, Stop(lambda: False))
-    executed = execution.run(
-        {"1": node("TestSleepOutput", seconds=0.2)},
-        {},
-        queue_another,
-        lambda: known.append(worker.comfyui("/queue")),
+    workflow = {"1": node("TestSleepOutput", seconds=0.2)}
+    executed = execute(
+        worker, link, workflow, lambda: known.append(worker.comfyui("/queue")), queue_another
     )
     assert executed.entry["outputs"].keys() == {"1", "2"}
     assert known == [{}, {"queue_running": [], "queue_pending": []}]
-    execution.forget()
 
 
 def test_a_prompt_that_is_not_forgotten_yet_is_not_the_next_job_s(
