@@ -6,7 +6,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,7 @@ class Execution:
         self._may_be_queued = False
         self._prompts = [self.prompt_id]
         self._has_ended = False
+        self._named = ExitStack()
 
     def run(
         self,
@@ -81,6 +82,9 @@ class Execution:
         self._link.connect()
         follower = Follower(self._link, self.prompt_id, self._settings, on_event, at_rest)
         with logs.fields(prompt_id=self.prompt_id):
+            # From here on ComfyUI prints about this prompt; its last line about the one before may
+            # come after that one's turn.
+            self._named.enter_context(logs.lent_fields("comfyui"))
             self._may_be_queued = True  # from here on: the answer may be lost
             try:
                 node_errors = self._link.patient.queue_prompt(
@@ -139,20 +143,17 @@ class Execution:
     def end(self) -> None:
         """Let ComfyUI neither run nor remember the prompt, by its restart if need be.
 
-        One that has ended by itself is left to `forget`.
+        One that has ended by itself is left to `close`.
         """
         if self._may_be_queued:
-            with self.named_in_the_log():
+            with logs.lent_fields("comfyui"):
                 self._take_back()
             self._note_end()
-            self.forget()
+            self.close()
 
-    def named_in_the_log(self) -> AbstractContextManager[None]:
-        """Give what ComfyUI prints in the block the fields of this thread's log lines."""
-        return logs.lent_fields("comfyui")
-
-    def forget(self) -> None:
-        """Have ComfyUI forget the prompt, if it has ended; nobody needs to wait for that."""
+    def close(self) -> None:
+        """Let go of the prompt, and have ComfyUI forget it; nobody needs to wait for that."""
+        self._named.close()
         if not self._has_ended:
             return
         self._has_ended = False

@@ -6,6 +6,7 @@ The turn ends with it, but where the job needs ComfyUI once more.
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,14 +88,10 @@ def attempt(context: JobContext, place: Place, again: Collection[str] = ()) -> A
     execution = Execution(place.link, shared.supervisor, shared.settings, context.stop)
     # Before it runs: what fails in between may leave the prompt in the queue.
     place.turn.ends.callback(execution.end)
-    # Until the next job's begins: ComfyUI's last line about this one may come after the turn.
-    with execution.named_in_the_log():
-        try:
-            attempted = _attempted(context, place, execution, again)
-            if not attempted.needs_comfyui():
-                place.turn.end()
-        finally:
-            execution.forget()
+    with closing(execution):
+        attempted = _attempted(context, place, execution, again)
+        if not attempted.needs_comfyui():
+            place.turn.end()
     if attempted.is_marked:
         for file in attempted.taken.files:
             cache_keys.remove_marks(file.copy)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -39,11 +41,11 @@ def execute(
 ) -> Executed:
     settings = Settings.from_env({})
     execution = Execution(link, worker.supervisor, settings, Stop(lambda: False))
-    try:
-        return execution.run(workflow, {}, on_event, at_rest)
-    finally:
-        execution.end()
-        execution.forget()
+    with closing(execution):
+        try:
+            return execution.run(workflow, {}, on_event, at_rest)
+        finally:
+            execution.end()
 
 
 def test_there_is_time_for_other_work_while_comfyui_looks_up_the_history(
@@ -132,6 +134,34 @@ def test_comfyui_s_last_line_about_a_job_has_the_job_s_id(
             assert running.result()["images"]
     lines = [vars(r)["context"] for r in caplog.records if "Prompt executed" in r.getMessage()]
     assert sorted(line.get("job_id") for line in lines) == sorted(jobs)
+
+
+def test_what_comfyui_prints_is_the_job_s_whose_prompt_it_got_last(
+    worker: WorkerUnderTest, link: Link, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.handler.addFilter(logs._add_context)
+
+    def comfyui_prints(text: str) -> None:
+        thread = threading.Thread(target=logging.getLogger("comfyui").error, args=(text,))
+        thread.start()
+        thread.join()
+
+    def execution() -> Execution:
+        return Execution(link, worker.supervisor, Settings.from_env({}), Stop(lambda: False))
+
+    workflow = {"1": node("TestSleepOutput", seconds=0)}
+    first, second = execution(), execution()
+    with closing(first), closing(second):
+        with logs.fields(job_id="job-1"):
+            first.run(workflow, {}, lambda _: None, lambda: None)
+        with logs.fields(job_id="job-2"):
+            comfyui_prints("one that is late")
+            second.run(workflow, {}, lambda _: None, lambda: comfyui_prints("one about the second"))
+    comfyui_prints("one about no job")
+    lines = {r.getMessage(): vars(r)["context"] for r in caplog.records if r.name == "comfyui"}
+    assert lines["one that is late"] == {"job_id": "job-1", "prompt_id": first.prompt_id}
+    assert lines["one about the second"] == {"job_id": "job-2", "prompt_id": second.prompt_id}
+    assert lines["one about no job"] == {}
 
 
 def test_a_job_that_ends_comfyui_takes_none_of_those_beside_it_along(tmp_path: Path) -> None:
