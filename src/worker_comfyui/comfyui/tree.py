@@ -19,15 +19,23 @@ class Tree:
     Attributes:
         files: Everything that is no folder, by its name relative to the folder, with `/`.
         folders: The same for folders, every one after the one that it lies in.
+        has_aside: Whether it is a folder in which something may be put aside.
     """
 
     files: dict[str, Path] = field(default_factory=dict)
     folders: dict[str, Path] = field(default_factory=dict)
+    has_aside: bool = False
 
     @classmethod
     def of(cls, root: Path) -> Self:
         """List a folder, but what is put aside; one that is not there is empty."""
-        tree = cls()
+        try:
+            names = os.listdir(root)  # noqa: PTH208  # as quick as it gets: the next job waits
+        except OSError:
+            names = []
+        if not names:  # most often: `os.walk` takes twice as long to find out
+            return cls()
+        tree = cls(has_aside=ASIDE in names)
         for place, folders, files in os.walk(root):
             if place == str(root) and ASIDE in folders:
                 folders.remove(ASIDE)

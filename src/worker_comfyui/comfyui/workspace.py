@@ -185,16 +185,14 @@ class LocalWorkspace(Workspace):
 
     def close(self) -> None:
         """Empty the output and temp folders, and remove from the input folder what is new."""
-        for folder in (self._folders.output, self._folders.temp):
-            Tree.of(folder).remove(self._stays if folder == self._folders.output else Tree())
-            bring_back(folder)
+        _restore(self._folders.output, self._stays)
+        _restore(self._folders.temp, Tree())
         # Under the name of a staged file lies the job's own by now; the other one is put aside.
         before = Tree(
             {name: path for name, path in self._before.files.items() if name not in self._staged},
             self._before.folders,
         )
-        Tree.of(self._folders.input).remove(before)
-        bring_back(self._folders.input)
+        _restore(self._folders.input, before)
 
 
 class RemoteWorkspace(Workspace):
@@ -255,6 +253,14 @@ def _link(path: Path, place: Path) -> None:
         os.link(path, place)
     except OSError:
         shutil.copyfile(path, place)
+
+
+def _restore(folder: Path, before: Tree) -> None:
+    """Remove what was not there before, and bring back what was."""
+    now = Tree.of(folder)
+    now.remove(before)
+    if now.has_aside:
+        bring_back(folder)
 
 
 def _take_reported(file: OutputFile, made: dict[str, Path], taken: Taken) -> None:

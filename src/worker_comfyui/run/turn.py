@@ -16,9 +16,9 @@ from worker_comfyui.stop import Stop
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.1
-HANDOVER_S = 0.003
+HANDOVER_S = 0.006
 """One thread of Python runs at a time: while the next job is brought to ComfyUI, which does
-nothing meanwhile, the one before does not go on."""
+nothing meanwhile, the one before does not go on. From a turn to its first node it is 3 to 5 ms."""
 
 
 class Turns:
