@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TextIO
 
 from worker_comfyui.config import Settings
@@ -18,11 +20,23 @@ from worker_comfyui.wording import shortened
 
 _fields: ContextVar[dict[str, str] | None] = ContextVar("log_fields", default=None)
 MARGIN = len("12:34:56 WARNING ")
-_lent: dict[str, list[dict[str, str]]] = {}
+LATE_S = 0.5
+"""What was printed in a block may be read a moment after it."""
 MAX_MESSAGE = 20_000
 """Characters of one message. ComfyUI and its nodes may print anything, whole images too."""
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "context"}
+
+
+@dataclass(slots=True)
+class _Lent:
+    """Fields for another thread's lines, and until when, of `time.monotonic()`."""
+
+    fields: dict[str, str]
+    until: float = math.inf
+
+
+_lent: dict[str, _Lent] = {}
 
 
 @contextmanager
@@ -37,15 +51,15 @@ def fields(**values: str) -> Iterator[None]:
 
 @contextmanager
 def lent_fields(logger: str) -> Iterator[None]:
-    """Put the fields of this block also on what another thread logs under this name meanwhile."""
-    own = _fields.get() or {}
-    lent = _lent.setdefault(logger, [])
-    lent.append(own)
+    """Put the fields of this block also on what another thread logs under this name meanwhile.
+
+    Where blocks overlap, those of the one that began last.
+    """
+    lent = _lent[logger] = _Lent(_fields.get() or {})
     try:
         yield
     finally:
-        # Blocks may overlap: that of a job past its deadline ends in a thread of its own.
-        lent[:] = [other for other in lent if other is not own]
+        lent.until = time.monotonic() + LATE_S
 
 
 def configure(settings: Settings, redactor: Redactor, stream: TextIO | None = None) -> None:
@@ -82,9 +96,13 @@ def trace_websockets() -> None:
 
 def _add_context(record: logging.LogRecord) -> bool:
     # A record may come from another thread than the one that is to print it.
-    lent = _lent.get(record.name)
-    record.context = _fields.get() or (dict(lent[-1]) if lent else {})
+    record.context = _fields.get() or _lent_to(record.name)
     return True
+
+
+def _lent_to(logger: str) -> dict[str, str]:
+    lent = _lent.get(logger)
+    return dict(lent.fields) if lent and time.monotonic() < lent.until else {}
 
 
 def _extra(record: logging.LogRecord) -> dict[str, object]:

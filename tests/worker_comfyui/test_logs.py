@@ -6,6 +6,7 @@ import logging
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -244,14 +245,17 @@ def test_the_log_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> N
     assert captured.out == ""
 
 
-def test_fields_are_lent_to_one_logger_in_other_threads_and_only_for_the_block(
-    stream: io.StringIO,
-) -> None:
-    def elsewhere(name: str) -> None:
-        thread = threading.Thread(target=logging.getLogger(name).info, args=(name,))
-        thread.start()
-        thread.join()
+def elsewhere(name: str) -> None:
+    """Log the name of a logger under it, in another thread."""
+    thread = threading.Thread(target=logging.getLogger(name).info, args=(name,))
+    thread.start()
+    thread.join()
 
+
+def test_fields_are_lent_to_one_logger_in_other_threads_and_only_for_the_block(
+    stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "LATE_S", 0)
     with logs.fields(job_id="job-1"), logs.lent_fields("comfyui"):
         elsewhere("comfyui")
         elsewhere("worker_comfyui.test")
@@ -261,6 +265,22 @@ def test_fields_are_lent_to_one_logger_in_other_threads_and_only_for_the_block(
         ("worker_comfyui.test", None),
         ("comfyui", None),
     ]
+
+
+def test_fields_are_lent_for_a_moment_longer_but_not_past_the_next_block_s_begin(
+    stream: io.StringIO,
+) -> None:
+    with ExitStack() as first, ExitStack() as second:
+        with logs.fields(job_id="job-1"):
+            first.enter_context(logs.lent_fields("comfyui"))
+        with logs.fields(job_id="job-2"):
+            second.enter_context(logs.lent_fields("comfyui"))
+        elsewhere("comfyui")
+        second.close()
+        elsewhere("comfyui")
+        first.close()
+        elsewhere("comfyui")
+    assert [line.get("job_id") for line in lines(stream)] == ["job-2"] * 3
 
 
 def test_comfyui_s_lines_come_at_any_level(stream: io.StringIO) -> None:

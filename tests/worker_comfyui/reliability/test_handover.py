@@ -137,8 +137,12 @@ def test_comfyui_s_last_line_about_a_job_has_the_job_s_id(
 
 
 def test_what_comfyui_prints_is_the_job_s_whose_prompt_it_got_last(
-    worker: WorkerUnderTest, link: Link, caplog: pytest.LogCaptureFixture
+    worker: WorkerUnderTest,
+    link: Link,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(logs, "LATE_S", 0)
     caplog.handler.addFilter(logs._add_context)
 
     def comfyui_prints(text: str) -> None:

@@ -113,8 +113,10 @@ def test_errors_have_room_in_the_log_during_a_flood(caplog: pytest.LogCaptureFix
 
 
 def test_lines_have_the_fields_of_the_block_that_they_are_lent_from(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(logs, "LATE_S", 0)
+    monkeypatch.setattr(logs, "_lent", {})  # of the tests before
     seen: list[tuple[str, object]] = []
 
     class Keeping(logging.Handler):
