@@ -19,7 +19,7 @@ from local_comfyui.folders import Folders
 from local_comfyui.nodes import core_node_classes
 from local_comfyui.nodes.core_node import Comfy
 from local_comfyui.progress import Interrupt
-from local_comfyui.prompt import NodeClass
+from local_comfyui.prompt import NodeClass, Replacements
 from local_comfyui.prompt_queue import PromptQueue
 from local_comfyui.routes import files, information, prompts
 from local_comfyui.server import Server, application
@@ -66,7 +66,7 @@ def _assemble(options: Namespace, folders: Folders) -> Server:
     classes: dict[str, NodeClass] = {}
     cache_size = options.cache_lru if options.cache_ram is None else _RAM_CACHE_SIZE
     executor = Executor(classes, Cache(cache_size), sockets, interrupt)
-    replacements = comfy_modules.NodeReplacements()
+    replacements: Replacements = {}
     comfy_modules.install(folders, interrupt, executor.report, replacements)
     classes |= core_node_classes(Comfy(folders, not options.disable_metadata, executor.report))
     only = set(options.whitelist_custom_nodes) if options.disable_all_custom_nodes else None

@@ -50,10 +50,6 @@ class Cache:
         """Keep a result."""
         self._entries[key] = entry
 
-    def clear(self) -> None:
-        """Drop everything."""
-        self._entries.clear()
-
 
 _unique = itertools.count()
 

@@ -15,15 +15,15 @@ from typing import Any, ClassVar
 from local_comfyui.folders import Folders
 from local_comfyui.node_call import ExecutionBlocker
 from local_comfyui.progress import Interrupt, InterruptProcessingException, Report
-from local_comfyui.prompt import Json
+from local_comfyui.prompt import Replacements
 from local_comfyui.save_path import save_path
 from local_comfyui.websocket import Preview
 
 
 def install(
-    folders: Folders, interrupt: Interrupt, report: Report, replacements: NodeReplacements
+    folders: Folders, interrupt: Interrupt, report: Report, replacements: Replacements
 ) -> None:
-    """Register the stand-ins in ``sys.modules``."""
+    """Register the stand-ins in ``sys.modules``; node files add to the ``replacements``."""
 
     def get_save_image_path(
         filename_prefix: str, output_dir: str, image_width: int = 0, image_height: int = 0
@@ -56,7 +56,11 @@ def install(
         get_folder_paths=lambda kind: [str(folder) for folder in folders.model_folders(kind)],
         get_save_image_path=get_save_image_path,
     )
-    instance = SimpleNamespace(node_replace_manager=replacements)
+
+    def register(node_replace: Any) -> None:
+        replacements.setdefault(node_replace.old_node_id, []).append(node_replace.as_dict())
+
+    instance = SimpleNamespace(node_replace_manager=SimpleNamespace(register=register))
     _module("server", PromptServer=SimpleNamespace(instance=instance))
 
 
@@ -67,27 +71,6 @@ def _module(name: str, **attributes: Any) -> None:
     package, _, inner = name.rpartition(".")
     if package:
         setattr(sys.modules[package], inner, module)
-
-
-class NodeReplacements:
-    """What stands for old names of node classes. Clients read it; prompts run as they are sent.
-
-    ComfyUI since 0.33 at the latest (app/node_replace_manager.py) replaces them as well.
-    """
-
-    def __init__(self) -> None:
-        self._registered: dict[str, list[Any]] = {}
-
-    def register(self, node_replace: Any) -> None:
-        """Take one, with the attributes of ComfyUI's NodeReplace."""
-        self._registered.setdefault(node_replace.old_node_id, []).append(node_replace)
-
-    def as_dict(self) -> Json:
-        """The answer of ``GET /node_replacements``."""
-        return {
-            name: [one.as_dict() for one in registered]
-            for name, registered in self._registered.items()
-        }
 
 
 class ProgressBar:

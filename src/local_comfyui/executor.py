@@ -61,10 +61,6 @@ class Executor:
         """Execute what comes into the queue, for ever: the work of a thread of its own."""
         while True:
             item = queue.get()
-            if item is None:
-                self.cache.clear()
-                self.instances.clear()
-                continue
             _log.info("got prompt")
             started = time.perf_counter()
             self.interrupt.clear()

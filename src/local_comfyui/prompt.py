@@ -13,6 +13,12 @@ NodeClass: TypeAlias = Any
 
 NodeClasses: TypeAlias = Mapping[str, NodeClass]
 
+Replacements: TypeAlias = dict[str, list[Json]]
+"""What stands for old names of node classes. Clients read it; prompts run as they are sent.
+
+ComfyUI since 0.33 at the latest (app/node_replace_manager.py) replaces them as well.
+"""
+
 
 class AnyType(str):
     """The type ``*`` of an input that takes everything: unequal to nothing."""

@@ -19,7 +19,6 @@ class PromptQueue:
         self._waiting: list[QueueItem] = []  # in the order in which they will run
         self._running: QueueItem | None = None
         self._history: dict[str, Json] = {}
-        self._free_requested = False
 
     def put(self, item: QueueItem) -> None:
         """Let a prompt wait for its turn."""
@@ -28,13 +27,10 @@ class PromptQueue:
             self._changed()
             self._lock.notify()
 
-    def get(self) -> QueueItem | None:
-        """Block until there is work: the next prompt, or None when memory is to be freed."""
+    def get(self) -> QueueItem:
+        """Block until there is work: the next prompt."""
         with self._lock:
-            self._lock.wait_for(lambda: self._waiting or self._free_requested)
-            if self._free_requested:
-                self._free_requested = False
-                return None
+            self._lock.wait_for(lambda: self._waiting)
             item = self._waiting.pop(0)
             self._running = copy.deepcopy(item)  # nodes may change what they are given
             self._changed()
@@ -88,9 +84,3 @@ class PromptQueue:
         with self._lock:
             for prompt_id in prompt_ids:
                 self._history.pop(prompt_id, None)
-
-    def request_free(self) -> None:
-        """Ask the execution thread to drop its cached results when it is next idle."""
-        with self._lock:
-            self._free_requested = True
-            self._lock.notify()

@@ -8,10 +8,9 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from local_comfyui.comfy_modules import NodeReplacements
 from local_comfyui.executor import Executor
 from local_comfyui.folders import Folders
-from local_comfyui.prompt import Json, NodeClasses
+from local_comfyui.prompt import Json, NodeClasses, Replacements
 from local_comfyui.prompt_queue import PromptQueue
 
 
@@ -21,7 +20,7 @@ class Server:
 
     folders: Folders
     classes: NodeClasses
-    replacements: NodeReplacements
+    replacements: Replacements
     features: Json
     queue: PromptQueue
     executor: Executor

@@ -67,15 +67,6 @@ def test_only_what_changed_runs_again(server: ComfyUI) -> None:
     assert dict(messages)["execution_cached"]["nodes"] == ["1"]
 
 
-def test_freeing_memory_drops_cached_results(server: ComfyUI) -> None:
-    prompt = image_prompt(78, "freed")
-    server.run(prompt)
-    server.post("/free", json={"free_memory": True})
-    files = server.run(prompt)["outputs"]["2"]["images"]
-
-    assert files[0]["filename"] == "freed_00002_.png"
-
-
 def test_pages_of_other_origins_are_refused(server: ComfyUI) -> None:
     origins = ("http://example.com", server.url)
     answers = [server.get("/queue", headers={"Origin": origin}) for origin in origins]

@@ -66,6 +66,7 @@ MODULES = {
 }
 MOST_ROOMS = 20
 MOST_IMPORTED = 9
+MOST_STAND_IN_LINES = 3000
 INNER = {
     # Packages within a room, and what of their room they know.
     "comfyui/process": {"client"},
@@ -161,6 +162,11 @@ def test_the_worker_the_local_comfyui_and_the_local_platform_know_nothing_of_eac
             assert others <= {name}, path
             seen += 1
     assert seen > 60
+
+
+def test_the_local_comfyui_stays_small() -> None:
+    lines = [line for p in (SRC / "local_comfyui").rglob("*.py") for line in p.open()]
+    assert 1000 < len(lines) <= MOST_STAND_IN_LINES, "a route or node that nobody needs?"
 
 
 def test_the_worker_imports_nothing_of_comfyui_s() -> None:

@@ -72,7 +72,7 @@ def _description(name: str, node_class: NodeClass) -> Json:
 @ROUTES.get("/node_replacements")
 async def node_replacements(request: web.Request) -> web.Response:
     """What stands for old names of node classes (ComfyUI 0.33)."""
-    return web.json_response(request.app[SERVER].replacements.as_dict())
+    return web.json_response(request.app[SERVER].replacements)
 
 
 @ROUTES.get("/models")

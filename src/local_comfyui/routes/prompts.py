@@ -95,14 +95,6 @@ async def interrupt(request: web.Request) -> web.Response:
     return web.Response()
 
 
-@ROUTES.post("/free")
-async def free(request: web.Request) -> web.Response:
-    """With ``free_memory``, drop cached results; there are no models to unload."""
-    if (await request.json()).get("free_memory"):
-        request.app[SERVER].queue.request_free()
-    return web.Response()
-
-
 @ROUTES.get("/history")
 @ROUTES.get("/history/{prompt_id}")
 async def show_history(request: web.Request) -> web.Response:
