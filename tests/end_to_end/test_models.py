@@ -128,6 +128,23 @@ def test_a_dry_run_says_what_would_be_fetched(endpoint: Endpoint) -> None:
     assert found["problems"][0]["received"] == "unseen.safetensors"
 
 
+def test_a_dry_run_says_which_models_the_run_would_refuse(tmp_path: Path) -> None:
+    url = "hf://owner/pack/style.safetensors"
+    sent = {
+        "workflow": loading("style.safetensors"),
+        "models": [{"folder": "loras", "name": "style.safetensors", "url": url}],
+    }
+    nodes = (NODES / "model_nodes.py",)
+    # Without ALLOW_MODEL_DOWNLOADS.
+    with running_endpoint(tmp_path, extra_nodes=nodes) as (platform, _):
+        found = platform.run_sync({**sent, "dry_run": True})["output"]
+        job = platform.run_sync(sent)
+    assert job["output"]["error_code"] == "MODEL_REFUSED"
+    assert found["problems"] == job["output"]["details"]
+    assert "ALLOW_MODEL_DOWNLOADS" in found["problems"][0]["message"]
+    assert [model["status"] for model in found["models"]] == ["missing"]
+
+
 def test_a_model_that_is_not_there_is_an_error_that_names_the_node(endpoint: Endpoint) -> None:
     entry = endpoint.entry("gone.safetensors")
     job = endpoint.platform.run_sync({"workflow": loading("gone.safetensors"), "models": [entry]})

@@ -113,9 +113,7 @@ def ensure(
     try:
         models = loaders.named(workflow)
         _keep(models, shared.store, result.use)
-        found = [look.wish(named) for named in models]
-        found += [look.embedding(named) for named in loaders.embeddings(workflow)]
-        wishes = [wish for wish in found if wish]
+        wishes = look.wishes(models, loaders.embeddings(workflow))
         result.missing = look.missing
         kept = _Fetching(shared, comfy, result, caller).all(wishes)
         result.workflow = _with_names(workflow, wishes, kept)

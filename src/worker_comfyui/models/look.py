@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, Protocol
@@ -15,6 +15,8 @@ from worker_comfyui.models.policy import Policy
 from worker_comfyui.models.transfer.errors import Refused, TransferError
 from worker_comfyui.models.transfer.fetch import ask
 from worker_comfyui.models.transfer.terms import Means
+
+WANTED = "would be fetched"
 
 
 class Comfy(Protocol):
@@ -44,9 +46,26 @@ class Look:
     """Compares what a workflow names with what there is."""
 
     def __init__(
-        self, comfy: Comfy, catalogue: Catalogue, policy: Policy, tick: Callable[[], None]
+        self,
+        comfy: Comfy,
+        catalogue: Catalogue,
+        policy: Policy,
+        tick: Callable[[], None],
+        *,
+        asks: bool = True,
     ) -> None:
+        """Make it; nobody is asked yet.
+
+        Args:
+            comfy: What ComfyUI has.
+            catalogue: Where models can be had.
+            policy: What may be fetched.
+            tick: Called often; what it raises ends it.
+            asks: Whether servers may be asked what the file of a URL is called. Otherwise an entry
+                whose URL does not say it has an empty name.
+        """
         self._comfy = comfy
+        self._asks = asks
         self._catalogue = catalogue
         self._policy = policy
         self._tick = tick
@@ -54,27 +73,71 @@ class Look:
         self._folders: dict[str, Sequence[str]] | None = None
         self.missing: dict[str, str] = {}
 
-    def wish(self, named: Named) -> Wish | None:
-        """Return what is to be fetched for an input; None if nothing is, or nothing can be."""
+    def wishes(self, models: Iterable[Named], embeddings: Iterable[Named]) -> list[Wish]:
+        """Return all that is to be fetched.
+
+        Raises:
+            ModelRefused: some of it may not be, with all of that which is known before it is asked
+                for.
+            ModelUnavailable: a server could not be asked now.
+        """
+        found: list[Wish | None] = []
+        refused: list[Detail] = []
+        for names, find in ((models, self.wish), (embeddings, self.embedding)):
+            for named in names:
+                try:
+                    found.append(find(named))
+                except ModelRefused as error:
+                    refused += error.details
+        if refused:
+            raise ModelRefused.of(refused)
+        return [wish for wish in found if wish]
+
+    def choices(self, named: Named) -> list[str] | None:
+        """Return what ComfyUI lists for an input; None if it is no choice."""
         if named.class_type not in self._classes:
             self._classes[named.class_type] = self._comfy.node_class(named.class_type)
-        definition = self._classes[named.class_type]
-        listed = loaders.choices(definition, named.input)
+        return loaders.choices(self._classes[named.class_type], named.input)
+
+    def wish(self, named: Named) -> Wish | None:
+        """Return what is to be fetched for an input; None if nothing is, or nothing can be.
+
+        Raises:
+            ModelRefused: it may not be fetched.
+            ModelUnavailable: its server could not be asked now.
+        """
+        listed = self.choices(named)
+        if listed is None:  # no choice among files: a node that takes URLs by itself, or a text
+            return None
         if not named.is_url:
             return self._by_name(named, listed)
-        if listed is None:  # no choice among files: a node that takes URLs by itself
-            return None
-        return Wish(named, (self._by_url(named, listed),))
+        return self._allowed(Wish(named, (self._by_url(named, listed),)))
 
     def embedding(self, named: Named) -> Wish | None:
-        """Return what is to be fetched for an embedding that a text names."""
+        """Return what is to be fetched for an embedding that a text names.
+
+        Raises:
+            ModelRefused: it may not be fetched.
+        """
         listed = self._comfy.models(EMBEDDINGS)
         # ComfyUI finds it without its ending too (comfy/sd1_clip.py, load_embed).
         if any(named.value in {name, str(PurePosixPath(name).with_suffix(""))} for name in listed):
             return None
         known = [entry for entry in self._catalogue if entry.folder == EMBEDDINGS]
         fitting = [e for e in known if named.value in {e.name, PurePosixPath(e.name).stem}]
-        return Wish(named, tuple(fitting), in_text=True) if fitting else None
+        return self._allowed(Wish(named, tuple(fitting), in_text=True)) if fitting else None
+
+    def _allowed(self, wish: Wish) -> Wish:
+        """Return a wish of which one entry at least may be fetched, as far as that is known."""
+        refused: list[Refused] = []
+        for entry in wish.entries:
+            try:
+                self._policy.check(entry)
+            except Refused as error:
+                refused.append(error)
+            else:
+                return wish
+        raise failed(wish.named, refused[0])
 
     def _by_name(self, named: Named, listed: Sequence[str] | None) -> Wish | None:
         if listed is None or named.value in listed:
@@ -84,7 +147,8 @@ class Look:
         own_name = named.value.replace("\\", "/")
         if entries and not name_fault(own_name):
             # Under the workflow's own name, which may have folders that the entry has not.
-            return Wish(named, tuple(replace(entry, name=own_name) for entry in entries))
+            own = tuple(replace(entry, name=own_name) for entry in entries)
+            return self._allowed(Wish(named, own))
         self.missing[named.value] = (
             "nobody says where it can be had: add it to `input.models` of the request, or the "
             f"operator to MODEL_CATALOG: {line_to_add(folder or 'FOLDER', own_name)}"
@@ -103,10 +167,11 @@ class Look:
         except TransferError as error:
             raise failed(named, error) from error
         if folder is None:
-            raise ModelRefused(
-                f"{where(named)}: it cannot be told which kind of model this input takes; name "
-                "the file, and add it to `input.models` with its `folder`"
+            unknown = Refused(
+                "it cannot be told which kind of model this input takes; name the file, and add it "
+                "to `input.models` with its `folder`"
             )
+            raise failed(named, unknown)
         return Entry(
             folder=folder,
             name=name,
@@ -120,6 +185,8 @@ class Look:
         name = source.name
         if source.civitai or name_fault(name):
             self._policy.check_host(asked)
+            if not self._asks:
+                return ""
             name = ask(source, Means(rules=self._policy.rules(asked)), self._tick).filename
         if fault := name_fault(name):
             raise Refused(f"the file of this URL has no usable name, which {fault}")
@@ -132,6 +199,53 @@ class Look:
         if self._folders is None:
             self._folders = {f: self._comfy.models(f) for f in self._comfy.model_folders()}
         return self._folders
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a dry run says of a workflow's models.
+
+    Attributes:
+        models: `{"node_id", "input", "name", "status"}` each; the status is `here`, `would be
+            fetched` or `missing`.
+        refused: Why some that are missing may not be fetched.
+        advice: What to do about the others, by name.
+    """
+
+    models: list[dict[str, Any]]
+    refused: list[Detail]
+    advice: Mapping[str, str]
+
+
+def survey(workflow: Mapping[str, Any], look: Look) -> Survey:
+    """Say which models a workflow names, and what would become of them."""
+    models: list[dict[str, Any]] = []
+    refused: list[Detail] = []
+
+    def tell(named: Named, status: str) -> None:
+        place = {"node_id": named.node_id, "input": named.input, "name": named.value}
+        models.append({**place, "status": status})
+
+    for named in loaders.named(workflow):
+        listed = look.choices(named)
+        if listed is not None and named.value in listed:
+            tell(named, "here")
+        elif listed is not None:
+            tell(named, WANTED if _is_to_be_had(named, look.wish, refused) else "missing")
+    for named in loaders.embeddings(workflow):
+        if _is_to_be_had(named, look.embedding, refused):
+            tell(named, WANTED)
+    return Survey(models, refused, look.missing)
+
+
+def _is_to_be_had(
+    named: Named, find: Callable[[Named], Wish | None], refused: list[Detail]
+) -> bool:
+    try:
+        return find(named) is not None
+    except ModelRefused as error:
+        refused += error.details
+        return False
 
 
 def where(named: Named) -> str:

@@ -78,7 +78,8 @@ class Policy:
             Refused: it may not be fetched; with what the operator can do.
         """
         self.check_host(entry)
-        is_safe = PurePosixPath(entry.name).suffix.lower() in SAFE
+        # Where the name is not known yet, its server has not been asked.
+        is_safe = not entry.name or PurePosixPath(entry.name).suffix.lower() in SAFE
         if entry.origin is not Origin.OPERATOR and not is_safe:
             raise Refused(
                 f"{entry.folder}/{entry.name}: only {', '.join(sorted(SAFE))} files are fetched "

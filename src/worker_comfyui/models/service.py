@@ -11,7 +11,7 @@ from worker_comfyui.config import GIGA, Settings
 from worker_comfyui.models import catalogue, ensure, jobs, loaders, preload
 from worker_comfyui.models.catalogue import Catalogue, Entry
 from worker_comfyui.models.ensure import Ensured, Surroundings
-from worker_comfyui.models.look import Comfy
+from worker_comfyui.models.look import Comfy, Look, Survey, survey
 from worker_comfyui.models.policy import Policy
 from worker_comfyui.models.reach import connect_public
 from worker_comfyui.models.store import Store
@@ -87,32 +87,22 @@ class Models:
         return ensure.ensure(workflow, comfy, known, shared, Caller(tick, report))
 
     def look(
-        self, workflow: Mapping[str, Any], object_info: Mapping[str, Any], entries: Iterable[Entry]
-    ) -> list[dict[str, Any]]:
-        """Say which models a workflow names, and whether they are there; fetch none.
+        self,
+        workflow: Mapping[str, Any],
+        comfy: Comfy,
+        entries: Iterable[Entry],
+        tick: Callable[[], None],
+    ) -> Survey:
+        """Say which models a workflow names, and whether they are there; fetch none, ask no server.
 
-        Returns:
-            `{"node_id", "input", "name", "status"}` each; the status is `here`, `would be fetched`
-            or `missing`.
+        Args:
+            workflow: In the API format.
+            comfy: What ComfyUI has.
+            entries: What the request and the workflow's file say of their models.
+            tick: Called often; what it raises ends it.
         """
         known = self._catalogue.having(entries)
-        found = []
-        for named in loaders.named(workflow):
-            listed = loaders.choices(object_info.get(named.class_type), named.input)
-            if listed is None:
-                continue
-            status = "here" if named.value in listed else "missing"
-            if status == "missing" and (named.is_url or known.find(named.value, None)):
-                status = "would be fetched"
-            found.append(
-                {
-                    "node_id": named.node_id,
-                    "input": named.input,
-                    "name": named.value,
-                    "status": status,
-                }
-            )
-        return found
+        return survey(workflow, Look(comfy, known, self._policy, tick, asks=False))
 
     def run_job(
         self,

@@ -6,7 +6,7 @@ API workflows that name no missing model need nothing of it and cost nothing.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from worker_comfyui.errors import Detail, InvalidRequest
 from worker_comfyui.job import Job
 from worker_comfyui.models import catalogue
 from worker_comfyui.models.catalogue import Entry, Origin
+from worker_comfyui.models.look import WANTED, Survey
 from worker_comfyui.models.transfer.progress import Progress
 from worker_comfyui.request import inputs
 from worker_comfyui.run.context import JobContext
@@ -98,24 +99,33 @@ def dry_run(context: JobContext) -> dict[str, Any]:
     info = shared.object_info.of(incarnation)
     workflow = shared.object_info.classes(incarnation).of_today(resolved.workflow)
     sent = [file.name for file in job.files]
+    entries = _entries(job, resolved)
     with ComfyClient(incarnation.address) as client:
-        locate = lookup(client, workflow, sent, shared.settings).locate
+        models = shared.models.look(workflow, client, entries, context.stop.check)
+        advice = models.advice if shared.models.is_needed(workflow, entries) else {}
+        locate = lookup(client, workflow, sent, shared.settings, advice).locate
         problems = check.problems(workflow, info, sent=sent, locate=locate, told=resolved.problems)
-    looked = shared.models.look(workflow, info, _entries(job, resolved))
-    # ComfyUI does not list them yet, which is no problem of the workflow.
-    available = [model["name"] for model in looked if model["status"] == "would be fetched"]
     result: dict[str, Any] = {
         "status": "dry_run",
         "workflow": workflow,
         "inputs": form.form_of(workflow, info),
-        "problems": [p for p in problems if p.get("received") not in available],
-        "models": looked,
+        "problems": [*_not_of(models, problems), *models.refused],
+        "models": models.models,
     }
     if resolved.drawn:
         result["drawn"] = dict(resolved.drawn)
     if notes := [*job.warnings, *resolved.notes]:
         result["errors"] = notes
     return result
+
+
+def _not_of(models: Survey, problems: Iterable[Detail]) -> Iterator[Detail]:
+    """Leave out that ComfyUI does not list a model: it would be fetched, or is refused before."""
+    told = [model for model in models.models if model["status"] == WANTED] + models.refused
+    places = {(one["node_id"], one["input"]) for one in told}
+    for problem in problems:
+        if (problem.get("node_id"), problem.get("input")) not in places:
+            yield problem
 
 
 def _resolved(context: JobContext, *, lenient: bool) -> Resolved:

@@ -335,6 +335,50 @@ def test_a_refusal_names_the_node_and_says_what_to_do(hub: Hub, start: Callable[
     assert kit.listed("checkpoints") == []
 
 
+def test_all_that_may_not_be_fetched_is_told_before_anything_is(
+    hub: Hub, start: Callable[..., Kit]
+) -> None:
+    hub.add("a/b/m.safetensors", SMALL)
+    kit = start()
+    kinds = {"1": "m.safetensors", "2": "n.ckpt", "3": "https://example.com/o.safetensors"}
+    workflow = {node_id: load(name)["4"] for node_id, name in kinds.items()}
+    with pytest.raises(ModelRefused, match=r"n\.ckpt: only .*and 1 more problem") as caught:
+        kit.ensure(workflow, [entry(), entry("n.ckpt")])
+    assert [detail["node_id"] for detail in caught.value.details] == ["2", "3"]
+    assert "MODEL_HOSTS" in caught.value.details[1]["message"]
+    assert kit.listed("checkpoints") == []
+
+
+def test_a_dry_run_tells_the_same_and_asks_no_server(start: Callable[..., Kit]) -> None:
+    kit = start(civitai_endpoint="http://127.0.0.1:9")
+    kinds = {"1": "m.safetensors", "2": "n.ckpt", "3": "civitai://7", "4": "other.safetensors"}
+    workflow = {node_id: load(name)["4"] for node_id, name in kinds.items()}
+    entries = [entry(), entry("n.ckpt"), entry("other.safetensors", folder="loras")]
+    found = kit.models.look(workflow, kit.view, entries, lambda: None)
+    assert {model["node_id"]: model["status"] for model in found.models} == {
+        "1": "would be fetched",
+        "2": "missing",
+        "3": "would be fetched",
+        "4": "missing",  # the entry is of another kind of model
+    }
+    with pytest.raises(ModelRefused) as caught:
+        kit.ensure({"2": workflow["2"]}, entries)
+    assert found.refused == caught.value.details
+    assert "other.safetensors" in found.advice
+
+
+def test_a_dry_run_tells_of_embeddings_too(start: Callable[..., Kit]) -> None:
+    kit = start()
+    text = {"class_type": "CLIPTextEncode", "inputs": {"text": "embedding:easy and embedding:old"}}
+    names = ("easy.safetensors", "old.pt")
+    entries = [entry(name, folder="embeddings") for name in names]
+    found = kit.models.look({"6": text}, kit.view, entries, lambda: None)
+    assert [(model["name"], model["status"]) for model in found.models] == [
+        ("easy", "would be fetched")
+    ]
+    assert ["old.pt" in detail["message"] for detail in found.refused] == [True]
+
+
 def test_a_hub_that_is_away_is_an_error_that_can_be_tried_again(
     hub: Hub, start: Callable[..., Kit], monkeypatch: pytest.MonkeyPatch
 ) -> None:
