@@ -170,7 +170,7 @@ class _Check:
             yield _error("value_not_in_list", spec, received_value=value)
 
     def _is_choice(self, value: Any, spec: InputSpec) -> bool:
-        if spec.options.get("remote"):
+        if spec.takes_any or spec.options.get("remote"):
             return True
         if spec.takes_several and isinstance(value, list):
             return all(item in spec.choices for item in value)

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from worker_comfyui.workflows.custom_combo import with_own_choices
 from worker_comfyui.workflows.editor import dynamic, javascript
+from worker_comfyui.workflows.editor.fresh import CUSTOM_COMBO
 from worker_comfyui.workflows.editor.node_classes import (
     AUTOGROW,
     COMBO,
@@ -27,7 +29,10 @@ def specs_of(description: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[
         description: Of its class, as in `/object_info`.
         inputs: Of the node, in the API format.
     """
-    return {spec.name: spec for spec in _resolved(input_specs(description.get("input")), inputs)}
+    specs = _resolved(input_specs(description.get("input")), inputs)
+    if description.get("name") == CUSTOM_COMBO:
+        specs = (with_own_choices(spec, inputs) for spec in specs)
+    return {spec.name: spec for spec in specs}
 
 
 def _resolved(specs: Iterable[InputSpec], inputs: Mapping[str, Any]) -> Iterator[InputSpec]:

@@ -14,6 +14,7 @@ from worker_comfyui.job import Workflow, title_of
 from worker_comfyui.request.problems import Problems
 from worker_comfyui.wording import cut, listed
 from worker_comfyui.workflows.class_inputs import specs_of
+from worker_comfyui.workflows.custom_combo import with_index
 from worker_comfyui.workflows.editor.node_classes import InputSpec
 from worker_comfyui.workflows.values import RANDOM, Takes, WrongValueError, with_candidates
 
@@ -91,7 +92,9 @@ def apply(
         if value == RANDOM and isinstance(result, int):
             drawn[".".join(place)] = result
         node = changed[place[0]]
-        changed[place[0]] = {**node, "inputs": {**node["inputs"], place[1]: result}}
+        inputs = {**node["inputs"], target.input: result}
+        inputs = with_index(target.class_type, target.input, inputs)
+        changed[place[0]] = {**node, "inputs": inputs}
     if problems.details:
         raise problems.error()
     return Overridden(changed, drawn)

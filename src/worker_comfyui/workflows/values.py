@@ -90,7 +90,8 @@ class Takes:
         if spec.takes_several and isinstance(value, list):
             return wrapped(value)
         # The editor fetches the choices of a remote one: /object_info has none.
-        if value in spec.choices or spec.options.get("remote"):
+        is_open = spec.takes_any and not spec.choices
+        if value in spec.choices or is_open or spec.options.get("remote"):
             return value
         if isinstance(value, str) and value in self._known:
             return value

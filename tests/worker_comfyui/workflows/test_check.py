@@ -13,6 +13,7 @@ from worker_comfyui.comfyui.node_problems import Lookup
 from worker_comfyui.comfyui.rejection import explain
 from worker_comfyui.errors import Detail
 from worker_comfyui.workflows import check
+from worker_comfyui.workflows.form import form_of
 
 RECORDED = Path(__file__).resolve().parents[3] / "test_resources" / "comfyui"
 CLASSES: dict[str, Any] = json.loads((RECORDED / "object_info.json").read_text())
@@ -131,6 +132,15 @@ def test_dynamic_inputs_count_by_what_is_chosen() -> None:
     assert "images.image0: is required" in message(**{"2": batch})
     linked = node("BatchImagesNode", **{"images.image0": ["1", 0], "images.image1": ["1", 0]})
     assert problems(**{"2": linked}) == []
+
+
+@pytest.mark.parametrize("options", [{}, {"option1": "a", "option2": ""}])
+def test_a_custom_combo_takes_whatever_it_was_given(options: dict[str, str]) -> None:
+    combo = node("CustomCombo", choice="b", index=0, **options)
+    shown = node("PreviewAny", source=["8", 0])
+    assert problems(**{"8": combo, "9": shown}) == []
+    (one,) = (f for f in form_of({"8": combo}, object_info()) if f["input"] == "choice")
+    assert one.get("choices", []) == ["a"][: len(options)]
 
 
 @pytest.mark.parametrize(("workflow", "answer"), refusals())

@@ -64,6 +64,31 @@ def test_a_combo_of_several_choices_takes_a_list() -> None:
     assert changed.workflow["1"]["inputs"]["which"] == {"__value__": ["a", "b"]}
 
 
+OPTIONS = {"option1": "add", "option2": "screen", "option3": ""}
+
+
+def choosing(value: Any, *, key: str = "choice", **inputs: Any) -> Json:
+    """What a CustomCombo has once an input, as a rule its choice, is overridden."""
+    workflow = {"1": node("CustomCombo", **inputs), "2": node("PrimitiveString", value="x")}
+    takes = Takes(workflow, (), Random(1))  # noqa: S311
+    result = apply(workflow, {f"CustomCombo.{key}": value}, object_info(), takes)
+    changed: Json = result.workflow["1"]["inputs"]
+    return changed
+
+
+def test_a_custom_combo_takes_its_own_options_and_its_index_follows() -> None:
+    inputs: Json = {"choice": "add", "index": 0, **OPTIONS}
+    assert choosing("screen", **inputs) == {**inputs, "choice": "screen", "index": 1}
+    assert choosing(["2", 0], **inputs) == {**inputs, "choice": ["2", 0]}
+    assert choosing(7, key="index", **inputs) == {**inputs, "index": 7}
+    with pytest.raises(InvalidRequest, match="not among the choices; did you mean 'screen'"):
+        choosing("scren", **inputs)
+
+
+def test_a_custom_combo_without_options_takes_any_text() -> None:
+    assert choosing("screen", choice="add") == {"choice": "screen"}
+
+
 def refused(key: str, value: Any, **more: Any) -> Detail:
     with pytest.raises(InvalidRequest) as caught:
         set_({key: value}, **more)

@@ -80,12 +80,14 @@ class InputSpec:
         type: What it takes: `IMAGE`, `INT`, `COMBO`, `FLOAT,INT`, ...
         options: Default, bounds, choices and the like.
         optional: Whether ComfyUI runs the node without it.
+        takes_any: Whether ComfyUI also takes what is not among the choices.
     """
 
     name: str
     type: str
     options: Mapping[str, Any]
     optional: bool = False
+    takes_any: bool = False
 
     @property
     def widget_type(self) -> str:
