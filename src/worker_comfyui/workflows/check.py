@@ -170,11 +170,12 @@ class _Check:
             yield _error("value_not_in_list", spec, received_value=value)
 
     def _is_choice(self, value: Any, spec: InputSpec) -> bool:
-        if spec.takes_any or spec.options.get("remote"):
+        is_upload = any(key.endswith("_upload") and on for key, on in spec.options.items())
+        # A remote list of files is that of ComfyUI's output folder, which is empty.
+        if spec.takes_any or (spec.options.get("remote") and not is_upload):
             return True
         if spec.takes_several and isinstance(value, list):
             return all(item in spec.choices for item in value)
-        is_upload = any(key.endswith("_upload") and on for key, on in spec.options.items())
         return value in spec.choices or (is_upload and value in self._sent)  # not uploaded yet
 
 

@@ -90,13 +90,14 @@ def resolve(sent: Any, object_info: ObjectInfo, options: Options | None = None) 
     # An empty object is no reason to ask for /object_info, which is megabytes.
     if options.overrides is None or options.overrides == {}:
         return resolved
-    changed = setting.apply(
-        resolved.workflow,
-        options.overrides,
-        info(),
-        Takes(resolved.workflow, options.known, options.random),
-        options.check,
-    )
+    takes = Takes(resolved.workflow, options.known, options.random)
+    try:
+        changed = setting.apply(resolved.workflow, options.overrides, info(), takes, options.check)
+    except InvalidRequest as error:
+        if not resolved.problems:
+            raise
+        # What the conversion found may be the reason.
+        raise InvalidRequest.of([*resolved.problems, *error.details]) from error
     return replace(resolved, workflow=changed.workflow, drawn=changed.drawn)
 
 

@@ -102,6 +102,14 @@ def test_an_input_file_must_come_with_the_request() -> None:
     assert "send it in `images` under this name" in problems(sent=())[0]["message"]
 
 
+@pytest.mark.parametrize("name", ["Loading...", "a.png [output]", "../a.png"])
+def test_a_list_of_files_that_the_editor_asks_for_counts_as_empty(name: str) -> None:
+    found = problems(**{"1": node("LoadImageOutput", image=name)})
+    assert [(detail["node_id"], detail["input"]) for detail in found] == [("1", "image")]
+    assert "`images`" in found[0]["message"]
+    assert problems(**{"1": node("LoadImageOutput", image="a.png")}) == []
+
+
 def test_links_in_a_circle_are_shown() -> None:
     circle = node("ImageScaleBy", image=["2", 0], upscale_method="area", scale_by=1)
     assert "the links form a loop: 2 ← 2" in message(**{"2": circle})

@@ -69,6 +69,15 @@ def test_problems_are_raised_or_returned() -> None:
     assert resolved.workflow["4"]["class_type"] == "Unknown"
 
 
+def test_a_dry_run_tells_what_the_conversion_found_beside_a_wrong_override() -> None:
+    file = text_to_image()
+    file["nodes"][3]["type"] = "Unknown"
+    with pytest.raises(InvalidRequest) as caught:
+        run(file, lenient=True, overrides={"4.width": 64, "99.text": "x"})
+    places = [detail["path"] for detail in caught.value.details]
+    assert places == ["workflow.nodes[3]", "overrides['4.width']", "overrides['99.text']"]
+
+
 def test_a_file_in_which_nothing_runs_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="has no node that runs"):
         run(graph(node(1, "Note", "hello")))
