@@ -12,7 +12,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import PurePath
+from pathlib import Path, PurePath, PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
 from worker_comfyui.comfyui.entry import mapping
@@ -59,12 +60,14 @@ class Outputs:
 
 @dataclass(slots=True)
 class _Collector:
+    folders: Mapping[str, Path]
     artifacts: dict[str, OutputFile] = field(default_factory=dict)
     temporary: dict[str, OutputFile] = field(default_factory=dict)
     texts: list[dict[str, str]] = field(default_factory=list)
     problems: list[Detail] = field(default_factory=list)
 
     def file(self, node_id: str, key: str, item: dict[str, Any]) -> None:
+        item = self._relative(item)
         try:
             artifact = _artifact(node_id, key, item)
         except ValueError as error:
@@ -77,6 +80,21 @@ class _Collector:
             self._shown(artifact)
         if isinstance(item.get("workflow"), str):
             self._beside_a_film(node_id, key, item)
+
+    def _relative(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Find the file of a node that reports whole paths within its folder.
+
+        ComfyUI's page shows it if the whole path is in `subfolder` (server.py, `view_image`).
+        """
+        folder = self.folders.get(str(item.get("type") or "output"))
+        names = (item.get("subfolder") or "", item["filename"])
+        if folder is None or not all(isinstance(name, str) for name in names):
+            return item
+        path = PurePosixPath(*names)
+        if not path.is_relative_to(folder):
+            return item
+        within = path.relative_to(folder)
+        return {**item, "subfolder": str(within.parent), "filename": within.name}
 
     def _beside_a_film(self, node_id: str, key: str, item: dict[str, Any]) -> None:
         """Take what VideoHelperSuite leaves beside a film; ComfyUI's page shows the film alone.
@@ -149,7 +167,11 @@ class _Collector:
         self.texts.append({"node_id": node_id, **named, "text": _valid_text(text)})
 
 
-def collect(entry: Mapping[str, Any], node_ids: Sequence[str]) -> Outputs:
+def collect(
+    entry: Mapping[str, Any],
+    node_ids: Sequence[str],
+    folders: Mapping[str, Path] = MappingProxyType({}),
+) -> Outputs:
     """Collect what a history entry reports.
 
     A file that is listed twice, under two keys or by two nodes, is taken once. Files of type
@@ -159,8 +181,9 @@ def collect(entry: Mapping[str, Any], node_ids: Sequence[str]) -> Outputs:
         entry: One entry of `/history`, as `{"outputs": {...}, "meta"?: {...}, ...}`.
         node_ids: The workflow's nodes, in the caller's order; other nodes (a subgraph's) come
             last, or under the node that ComfyUI displays for them.
+        folders: ComfyUI's own, by `type`, where they are known: nodes may report whole paths.
     """
-    collector = _Collector()
+    collector = _Collector(folders)
     for node_id, output in _by_node(entry, node_ids):
         for key, value in output.items():
             if key not in FLAG_KEYS:

@@ -73,6 +73,8 @@ class Workspace(ABC):
         """
         self._scratch = scratch
         self._taken = 0
+        self.folders: Mapping[str, Path] = {}
+        """ComfyUI's folders by what nodes call them, if they are on this machine."""
 
     @abstractmethod
     def stage(self, files: Mapping[str, Path]) -> None:
@@ -120,6 +122,7 @@ class LocalWorkspace(Workspace):
         """Make room: what lies in the output and temp folders is put aside."""
         super().__init__(scratch)
         self._folders = folders
+        self.folders = {"output": folders.output, "temp": folders.temp}
         self._staged: frozenset[str] = frozenset()
         self._gathered: dict[str, Path] = {}
         for folder in (folders.output, folders.temp):

@@ -135,7 +135,7 @@ def _attempted(
     failure = ending.failure(executed.entry)
     said = failure.message if failure else None
     shared.supervisor.workflow_ended(place.link.incarnation, said)
-    reported = outputs.collect(executed.entry, list(place.workflow))
+    reported = outputs.collect(executed.entry, list(place.workflow), workspace.folders)
     taken = workspace.take(reported, context.stop, previews=job.output.previews)
     taken.files += pictures.results
     return Attempted(

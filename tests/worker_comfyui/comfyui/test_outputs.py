@@ -12,6 +12,7 @@ from worker_comfyui.comfyui.outputs import Outputs, collect, reporting_nodes
 from worker_comfyui.media.output_file import OutputFile
 
 TRANSCRIPTS = Path(__file__).parents[3] / "test_resources" / "comfyui" / "transcripts"
+FOLDERS = {"output": Path("/comfy/output"), "temp": Path("/comfy/temp")}
 PNG = {"filename": "a_00001_.png", "subfolder": "", "type": "output"}
 
 
@@ -287,6 +288,29 @@ def test_an_image_that_came_over_the_websocket_is_not_told_twice() -> None:
 def test_a_preview_with_a_wrong_name_never_fails_a_job() -> None:
     found = from_nodes(n1={"images": [{"filename": "/abs/x.png", "type": "temp"}]})
     assert found == Outputs()
+
+
+@pytest.mark.parametrize(
+    ("item", "name"),
+    [
+        ({"filename": "/comfy/temp/x.png", "type": "temp"}, "x.png"),
+        ({"filename": "x.png", "subfolder": "/comfy/output/a/b", "type": "output"}, "a/b/x.png"),
+        ({"filename": "x.png", "subfolder": "/comfy/output"}, "x.png"),
+    ],
+)
+def test_a_whole_path_within_its_folder_is_the_file_there(item: Any, name: str) -> None:
+    entry = {"outputs": {"1": {"images": [item]}}}
+    found = collect(entry, ["1"], FOLDERS)
+    assert [file.name for file in (*found.artifacts, *found.temporary)] == [name]
+    assert found.problems == ()
+
+
+@pytest.mark.parametrize("path", ["/comfy/temp/x.png", "/comfy/output/../x.png", "/comfy/output"])
+def test_a_whole_path_elsewhere_is_a_problem(path: str) -> None:
+    entry = {"outputs": {"1": {"images": [{"filename": path, "type": "output"}]}}}
+    found = collect(entry, ["1"], FOLDERS)
+    assert found.artifacts == ()
+    assert [problem["node_id"] for problem in found.problems] == ["1"]
 
 
 @pytest.mark.parametrize(

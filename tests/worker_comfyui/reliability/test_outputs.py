@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -369,6 +370,23 @@ def test_an_image_sequence_comes_whole_and_without_its_cover(worker: WorkerUnder
     result = worker.run({"workflow": workflow})
     assert [image["filename"] for image in result["images"]] == sorted(files)
     assert {image["node_id"] for image in result["images"]} == {"1"}
+
+
+def test_files_that_a_node_reports_by_their_whole_paths_are_its_own(
+    worker: WorkerUnderTest,
+) -> None:
+    output, temp = worker.folders.output, worker.folders.temp
+    saved = file_item("a.png", str(output / "sub"))
+    shown = file_item(str(temp / "b.png"), folder_type="temp")
+    preview = {f"{os.path.relpath(temp, output)}/b.png": png((9, 9, 9))}
+    both = reporting({"images": [saved, shown]}, {"sub/a.png": png((9, 9, 9)), **preview})
+    result = worker.run({"workflow": both, "output": {"previews": True}})
+    names = [(f.get("subfolder"), f["filename"], f["node_id"]) for f in result["images"]]
+    assert names == [("sub", "a.png", "1"), (None, "b.png", "1")]
+    assert "errors" not in result
+
+    result = worker.run({"workflow": reporting({"images": [shown]}, preview)})
+    assert any("only previews (node 1)" in said for said in result["errors"])
 
 
 def test_a_film_with_sound_comes_alone_and_with_what_lies_beside_it_on_request(
