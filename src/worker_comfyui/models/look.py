@@ -46,26 +46,9 @@ class Look:
     """Compares what a workflow names with what there is."""
 
     def __init__(
-        self,
-        comfy: Comfy,
-        catalogue: Catalogue,
-        policy: Policy,
-        tick: Callable[[], None],
-        *,
-        asks: bool = True,
+        self, comfy: Comfy, catalogue: Catalogue, policy: Policy, tick: Callable[[], None]
     ) -> None:
-        """Make it; nobody is asked yet.
-
-        Args:
-            comfy: What ComfyUI has.
-            catalogue: Where models can be had.
-            policy: What may be fetched.
-            tick: Called often; what it raises ends it.
-            asks: Whether servers may be asked what the file of a URL is called. Otherwise an entry
-                whose URL does not say it has an empty name.
-        """
         self._comfy = comfy
-        self._asks = asks
         self._catalogue = catalogue
         self._policy = policy
         self._tick = tick
@@ -77,8 +60,7 @@ class Look:
         """Return all that is to be fetched.
 
         Raises:
-            ModelRefused: some of it may not be, with all of that which is known before it is asked
-                for.
+            ModelRefused: some of it may not be; with all that is known before a server is asked.
             ModelUnavailable: a server could not be asked now.
         """
         found: list[Wish | None] = []
@@ -91,7 +73,7 @@ class Look:
                     refused += error.details
         if refused:
             raise ModelRefused.of(refused)
-        return [wish for wish in found if wish]
+        return [self._called(wish) for wish in found if wish]
 
     def choices(self, named: Named) -> list[str] | None:
         """Return what ComfyUI lists for an input; None if it is no choice."""
@@ -102,9 +84,10 @@ class Look:
     def wish(self, named: Named) -> Wish | None:
         """Return what is to be fetched for an input; None if nothing is, or nothing can be.
 
+        Where only its server knows what the file of a URL is called, the entry's name is empty.
+
         Raises:
             ModelRefused: it may not be fetched.
-            ModelUnavailable: its server could not be asked now.
         """
         listed = self.choices(named)
         if listed is None:  # no choice among files: a node that takes URLs by itself, or a text
@@ -160,37 +143,39 @@ class Look:
         if known:
             return known[0]
         folder = self._folder(named, listed)
-        try:
-            # What it is called, its server says: until then it is a URL alone.
-            asked = Entry(folder="", name="", url=named.value, origin=Origin.REQUEST, path="")
-            name = self._name(asked)
-        except TransferError as error:
-            raise failed(named, error) from error
         if folder is None:
             unknown = Refused(
                 "it cannot be told which kind of model this input takes; name the file, and add it "
                 "to `input.models` with its `folder`"
             )
             raise failed(named, unknown)
-        return Entry(
+        entry = Entry(
             folder=folder,
-            name=name,
+            name="",
             url=named.value,
             origin=Origin.REQUEST,
             path=f"workflow.{named.node_id}.inputs.{named.input}",
         )
+        try:
+            source = self._policy.source(entry)
+        except Refused as error:
+            raise failed(named, error) from error
+        is_called = not source.civitai and not name_fault(source.name)
+        return replace(entry, name=source.name) if is_called else entry
 
-    def _name(self, asked: Entry) -> str:
-        source = self._policy.source(asked)
-        name = source.name
-        if source.civitai or name_fault(name):
-            self._policy.check_host(asked)
-            if not self._asks:
-                return ""
-            name = ask(source, Means(rules=self._policy.rules(asked)), self._tick).filename
-        if fault := name_fault(name):
-            raise Refused(f"the file of this URL has no usable name, which {fault}")
-        return name
+    def _called(self, wish: Wish) -> Wish:
+        """Ask what the file of a wish is called, where nothing says it."""
+        entry = wish.entries[0]
+        if entry.name:
+            return wish
+        try:
+            means = Means(rules=self._policy.rules(entry))
+            name = ask(self._policy.source(entry), means, self._tick).filename
+            if fault := name_fault(name):
+                raise Refused(f"the file of this URL has no usable name, which {fault}")
+        except TransferError as error:
+            raise failed(wish.named, error) from error
+        return self._allowed(replace(wish, entries=(replace(entry, name=name),)))
 
     def _folder(self, named: Named, listed: Sequence[str]) -> str | None:
         return loaders.folder_of(named.class_type, named.input, listed, self._all)

@@ -102,7 +102,7 @@ class Models:
             tick: Called often; what it raises ends it.
         """
         known = self._catalogue.having(entries)
-        return survey(workflow, Look(comfy, known, self._policy, tick, asks=False))
+        return survey(workflow, Look(comfy, known, self._policy, tick))
 
     def run_job(
         self,

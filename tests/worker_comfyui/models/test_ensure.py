@@ -335,16 +335,20 @@ def test_a_refusal_names_the_node_and_says_what_to_do(hub: Hub, start: Callable[
     assert kit.listed("checkpoints") == []
 
 
-def test_all_that_may_not_be_fetched_is_told_before_anything_is(
-    hub: Hub, start: Callable[..., Kit]
+def test_all_that_may_not_be_fetched_is_told_before_any_server_is_asked(
+    start: Callable[..., Kit],
 ) -> None:
-    hub.add("a/b/m.safetensors", SMALL)
-    kit = start()
-    kinds = {"1": "m.safetensors", "2": "n.ckpt", "3": "https://example.com/o.safetensors"}
+    kit = start(civitai_endpoint="http://127.0.0.1:9")
+    kinds = {
+        "1": "m.safetensors",
+        "2": "civitai://7",
+        "3": "n.ckpt",
+        "4": "https://example.com/o.safetensors",
+    }
     workflow = {node_id: load(name)["4"] for node_id, name in kinds.items()}
     with pytest.raises(ModelRefused, match=r"n\.ckpt: only .*and 1 more problem") as caught:
         kit.ensure(workflow, [entry(), entry("n.ckpt")])
-    assert [detail["node_id"] for detail in caught.value.details] == ["2", "3"]
+    assert [detail["node_id"] for detail in caught.value.details] == ["3", "4"]
     assert "MODEL_HOSTS" in caught.value.details[1]["message"]
     assert kit.listed("checkpoints") == []
 
