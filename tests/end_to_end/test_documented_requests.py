@@ -46,8 +46,8 @@ SHOWN = 8  # so that a change of how they are written does not hide them
 
 @pytest.fixture(scope="module")
 def platform(start: StartPlatform) -> Iterator[RunningPlatform]:
-    """A platform with the stored workflows that the documentation names."""
-    with start(env={"WORKFLOWS_PATH": str(ROOT / "test_resources" / "workflows")}) as running:
+    """A platform with the stored workflows that every local one has."""
+    with start() as running:
         yield running
 
 

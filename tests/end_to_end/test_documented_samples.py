@@ -13,7 +13,6 @@ import pytest
 import requests
 
 from local_runpod.limits import Limits
-from local_runpod.workers.environment import worker_environment
 from tests.end_to_end.conftest import StartPlatform
 from tests.end_to_end.workflows import request
 from tests.support.file_server import serving
@@ -144,5 +143,25 @@ def test_what_is_wrong_with_a_workflow_has_the_code_that_is_said(platform: Runni
         assert output["error_code"] == "INVALID_WORKFLOW"
 
 
-def test_a_local_server_has_the_examples_as_stored_workflows(tmp_path: Path) -> None:
-    assert worker_environment(ROOT, {})(tmp_path)["WORKFLOWS_PATH"] == str(EXAMPLES)
+@pytest.mark.parametrize(
+    "name", ["image-to-image", "inpainting-mask", "video", "animated-webp", "progress"]
+)
+def test_a_stored_example_wants_its_picture(name: str, platform: RunningPlatform) -> None:
+    job = platform.run_sync({"workflow": name})
+    assert job["output"]["error_code"] == "PROMPT_REJECTED"
+    assert "send it in `images`" in job["error"]
+
+
+@pytest.mark.parametrize("name", ["audio", "editor/frame"])
+def test_a_stored_example_without_a_picture_runs_by_its_name(
+    name: str, platform: RunningPlatform
+) -> None:
+    assert platform.run_sync({"workflow": name})["status"] == "COMPLETED"
+
+
+def test_a_stored_example_runs_with_the_picture_that_is_sent(platform: RunningPlatform) -> None:
+    images = json.loads((EXAMPLES / "video.json").read_text())["input"]["images"]
+    job = platform.run_sync({"workflow": "video", "images": images})
+    assert job["status"] == "COMPLETED"
+    (note,) = job["output"]["errors"]
+    assert "its `images` are not used" in note
