@@ -460,9 +460,7 @@ def test_a_field_in_the_wrong_place_is_told_but_fails_no_job(
     assert job.warnings == (f"`{name}` was ignored: it belongs {where}",)
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("format", "mp4"), ("live", "yes"), ("quality", None)]
-)
+@pytest.mark.parametrize(("name", "value"), [("format", "mp4"), ("live", "yes"), ("quality", None)])
 def test_what_output_would_not_take_is_somebody_else_s(name: str, value: Any) -> None:
     assert parse({"id": "1", "input": {"workflow": WORKFLOW, name: value}}).warnings == ()
 
