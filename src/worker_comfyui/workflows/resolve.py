@@ -10,13 +10,13 @@ from typing import Any
 
 from worker_comfyui.errors import Detail, InvalidRequest
 from worker_comfyui.job import Workflow
+from worker_comfyui.wording import listed
 from worker_comfyui.workflows import overrides as setting
 from worker_comfyui.workflows.api_format import checked
 from worker_comfyui.workflows.editor.convert import Circumstances, Conversion, convert
 from worker_comfyui.workflows.editor.virtual import NOTES
 from worker_comfyui.workflows.sent import Sent, Sources, unwrap
 from worker_comfyui.workflows.values import Takes
-from worker_comfyui.wording import listed
 
 MAX_NOTES = 20
 
