@@ -187,6 +187,9 @@ class LocalWorkspace(Workspace):
         """Empty the output and temp folders, and remove from the input folder what is new."""
         _restore(self._folders.output, self._stays)
         _restore(self._folders.temp, Tree())
+        for name in self._staged:  # also where the folder cannot be listed
+            with suppress(OSError):
+                (self._folders.input / name).unlink()
         # Under the name of a staged file lies the job's own by now; the other one is put aside.
         before = Tree(
             {name: path for name, path in self._before.files.items() if name not in self._staged},

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,6 +107,34 @@ def test_an_input_file_that_was_there_before_comes_back(
     workspace.close()
     assert contents(folders.input) == {name: b"of the image"}
     assert [p for p in folders.input.rglob("*") if p.is_dir() and not list(p.iterdir())] == []
+
+
+def test_an_input_folder_that_cannot_be_listed_is_left_as_it_was(
+    folders: Folders,
+    scratch: Path,
+    sent: Callable[[bytes], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write(folders.input / "kept.png", b"of the image")
+    listdir, scandir = os.listdir, os.scandir
+
+    def refusing(list_folder: Callable[[Path], Any]) -> Callable[[Path], Any]:
+        def refused(folder: Path) -> Any:
+            if str(folder) == str(folders.input):
+                raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+            return list_folder(folder)
+
+        return refused
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "listdir", refusing(listdir))
+        patched.setattr(os, "scandir", refusing(scandir))
+        workspace = LocalWorkspace(folders, scratch)
+        workspace.stage({"kept.png": sent(b"of the job"), "new.png": sent(b"of the job too")})
+        assert (folders.input / "kept.png").read_bytes() == b"of the job"
+        workspace.close()
+    assert contents(folders.input) == {"kept.png": b"of the image"}
+    assert not (folders.input / ASIDE).exists()
 
 
 def test_a_file_that_bars_the_way_to_a_folder_comes_back(
