@@ -12,7 +12,7 @@ import re
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -117,15 +117,22 @@ class LocalWorkspace(Workspace):
     """In the folders of a ComfyUI on this machine."""
 
     def __init__(self, folders: Folders, scratch: Path) -> None:
-        """Make room: what lies in the output and temp folders is put aside."""
+        """Make room: what lies in the output and temp folders is put aside.
+
+        Raises:
+            DiskFull: there is no space for that.
+        """
         super().__init__(scratch)
         self._folders = folders
         self._staged: frozenset[str] = frozenset()
         self._gathered: dict[str, Path] = {}
-        for folder in (folders.output, folders.temp):
-            if folder not in folders.private:
-                begin(folder)
-            put_all_aside(folder)
+        with disk_errors(), ExitStack() as undo:
+            for folder in (folders.output, folders.temp):
+                undo.callback(bring_back, folder)
+                if folder not in folders.private:
+                    begin(folder)
+                put_all_aside(folder)
+            undo.pop_all()
         self._stays = Tree.of(folders.output)
         self._before = Tree.of(folders.input)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -275,17 +276,18 @@ def test_a_folder_that_ends_with_its_worker_needs_no_sign_of_a_job(
     assert contents(folders.output) == {"left.png": b"before"}
 
 
-def test_what_belongs_to_another_user_is_no_result_and_stays(
-    folders: Folders, scratch: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("refusal", [errno.EPERM, errno.EACCES, errno.EBUSY])
+def test_what_another_user_has_or_mounted_is_no_result_and_stays(
+    folders: Folders, scratch: Path, monkeypatch: pytest.MonkeyPatch, refusal: int
 ) -> None:
     write(folders.output / "of_the_image", b"before")
     write(folders.output / "mine.png", b"before")
     rename = Path.rename
 
     def refused(self: Path, target: Path) -> Path:
-        """Do as in a folder where each may remove his own files only."""
+        """Do as where each may remove his own files only, or where a disk is mounted."""
         if self.name == "of_the_image":
-            raise PermissionError(errno.EPERM, "Operation not permitted", str(self))
+            raise OSError(refusal, os.strerror(refusal), str(self))
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", refused)
@@ -315,6 +317,37 @@ def test_a_folder_that_a_file_system_cannot_rename_is_put_aside_all_the_same(
     assert taken_contents(take(workspace)) == {"examples/new.png": b"of the job"}
     workspace.close()
     assert contents(folders.output) == {"examples/old.png": b"before"}
+
+
+@pytest.mark.parametrize("moment", ["half a copy", "the temp folder"])
+def test_where_no_room_can_be_made_for_a_job_all_is_as_it_was(
+    folders: Folders, scratch: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    write(folders.output / "a" / "old.png", b"before")
+    write(folders.output / "b.png", b"before")
+    write(folders.temp / "c.png", b"before")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    rename = Path.rename
+
+    def refused(self: Path, target: Path) -> Path:
+        if self == folders.output / "a" and moment == "half a copy":
+            raise OSError(errno.EXDEV, "Invalid cross-device link", str(self))
+        if self == folders.temp / "c.png" and moment == "the temp folder":
+            raise full
+        return rename(self, target)
+
+    def half(_: Path, to: Path, **_options: object) -> None:
+        write(to / "old.png", b"bef")
+        raise full
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", refused)
+        patched.setattr(shutil, "copytree", half)
+        with pytest.raises(DiskFull):
+            LocalWorkspace(folders, scratch)
+    assert contents(folders.output) == {"a/old.png": b"before", "b.png": b"before"}
+    assert contents(folders.temp) == {"c.png": b"before"}
+    assert not any((folder / ASIDE).exists() for folder in (folders.output, folders.temp))
 
 
 def test_a_worker_that_was_killed_leaves_nothing_and_takes_nothing(

@@ -12,13 +12,15 @@ import os
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
-from errno import EXDEV
+from errno import EACCES, EBUSY, EPERM, EXDEV
 from pathlib import Path, PurePosixPath
 
 ASIDE = ".worker-comfyui-aside"
 """A folder within the folder itself: each move is a rename, also where it is a mount."""
 STAGED = ".staged"
 """A list in it: what the job has put into the folder."""
+_NOT_OURS = {EACCES, EPERM, EBUSY}
+"""The last one: another file system is mounted there."""
 
 
 def begin(folder: Path) -> None:
@@ -46,16 +48,26 @@ def _move(path: Path, to: Path) -> None:
     except OSError as error:
         if error.errno != EXDEV:
             raise
-        shutil.move(path, to)  # a folder of an image's own layer: overlayfs renames files only
+        # A folder of an image's own layer: overlayfs renames files only.
+        try:
+            shutil.copytree(path, to, symlinks=True)
+        except BaseException:
+            shutil.rmtree(to, ignore_errors=True)  # else half of it would come back over the whole
+            raise
+        shutil.rmtree(path)
 
 
 def put_all_aside(folder: Path) -> None:
-    """Move all that lies in the folder out of the way; what belongs to another user stays."""
+    """Move all that lies in the folder out of the way; what another user has or mounted stays."""
     with suppress(FileNotFoundError):
         for name in os.listdir(folder):  # noqa: PTH208  # as in `Tree.of`
-            if name != ASIDE:
-                with suppress(PermissionError):
-                    put_aside(folder, [name])
+            if name == ASIDE:
+                continue
+            try:
+                put_aside(folder, [name])
+            except OSError as error:
+                if error.errno not in _NOT_OURS:
+                    raise
 
 
 def note_staged(folder: Path, names: Iterable[str]) -> None:
