@@ -368,6 +368,28 @@ def test_a_worker_that_was_killed_leaves_nothing_and_takes_nothing(
     assert contents(folders.output) == {"old.png": b"old"}
 
 
+def test_what_is_mounted_in_the_output_folder_outlives_a_worker_that_was_killed(
+    folders: Folders, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folders.output / "disk" / "old.png", b"before")
+    write(folders.output / "old.png", b"old")
+    rename = Path.rename
+
+    def refused(self: Path, target: Path) -> Path:
+        if self.name == "disk":
+            raise OSError(errno.EBUSY, "Device or resource busy", str(self))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    LocalWorkspace(folders, scratch)
+    write(folders.output / "half" / "done.png", b"of the job")
+    write(folders.output / "done.png", b"of the job")
+    (folders.output / "link").symlink_to(folders.output / "disk")
+    recover(folders.output, is_input=False)
+    assert contents(folders.output) == {"disk/old.png": b"before", "old.png": b"old"}
+    assert {path.name for path in folders.output.iterdir()} == {"disk", "old.png"}
+
+
 def test_only_regular_files_are_results(folders: Folders, scratch: Path, tmp_path: Path) -> None:
     precious = write(tmp_path / "elsewhere" / "precious.png", b"precious")
     workspace = LocalWorkspace(folders, scratch)

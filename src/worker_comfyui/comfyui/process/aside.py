@@ -19,6 +19,8 @@ ASIDE = ".worker-comfyui-aside"
 """A folder within the folder itself: each move is a rename, also where it is a mount."""
 STAGED = ".staged"
 """A list in it: what the job has put into the folder."""
+LEFT = ".worker-comfyui-left"
+"""What is being removed is called so."""
 _NOT_OURS = {EACCES, EPERM, EBUSY}
 """The last one: another file system is mounted there."""
 
@@ -111,13 +113,17 @@ def recover(folder: Path, *, is_input: bool) -> None:
     if not aside.is_dir():
         return
     for name in _staged(aside) if is_input else _all_but(folder, aside):
-        path = folder / name
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            with suppress(FileNotFoundError, PermissionError):
-                path.unlink()
+        # What cannot be moved was not put aside, and is not the job's: a mounted disk, for one.
+        with suppress(OSError):
+            _remove((folder / name).rename(folder / LEFT))
     bring_back(folder)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink()
 
 
 def _staged(aside: Path) -> list[str]:
