@@ -190,6 +190,29 @@ def test_folders_that_the_operator_names_are_used_themselves(
     assert tree(comfyui) == {**before, "temp": None}
 
 
+@pytest.mark.parametrize(
+    ("named", "used"),
+    [
+        (("all", "all/output", "all/temp"), ["all"]),
+        (("all/input", "all", "temp"), ["all/input", "temp"]),
+        (("input", "all", "all/temp"), ["input", "all"]),
+        (("all", "all", "link"), ["all"]),
+    ],
+)
+def test_of_folders_that_lie_in_each_other_one_is_used(
+    folders: OwnFolders, tmp_path: Path, named: tuple[str, str, str], used: list[str]
+) -> None:
+    (tmp_path / "all").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "all")
+    original = Folders(*(tmp_path / name for name in named))
+    for _ in range(2):  # after a restart as well
+        made = folders.prepare(original, ALL)
+        ones = [made.input, made.output, made.temp]
+        assert [folder for folder in ones if folder not in made.private] == [
+            tmp_path / name for name in used
+        ]
+
+
 def test_two_workers_never_share_a_folder_that_the_operator_names(
     folders: OwnFolders, comfyui: Path, temporary: Path
 ) -> None:
