@@ -21,6 +21,7 @@ from worker_comfyui.comfyui.outputs import Outputs
 from worker_comfyui.comfyui.process.aside import (
     begin,
     bring_back,
+    note_all_aside,
     note_staged,
     put_all_aside,
     put_aside,
@@ -129,9 +130,12 @@ class LocalWorkspace(Workspace):
         with disk_errors(), ExitStack() as undo:
             for folder in (folders.output, folders.temp):
                 undo.callback(bring_back, folder)
-                if folder not in folders.private:
+                is_private = folder in folders.private
+                if not is_private:
                     begin(folder)
                 put_all_aside(folder)
+                if not is_private:
+                    note_all_aside(folder)
             undo.pop_all()
         self._stays = Tree.of(folders.output)
         self._before = Tree.of(folders.input)
@@ -140,10 +144,10 @@ class LocalWorkspace(Workspace):
         """Link the files into the input folder; a file of that name is put aside meanwhile."""
         folder = self._folders.input
         with disk_errors():
+            put_aside(folder, files)
             if files and folder not in self._folders.private:
                 begin(folder)
                 note_staged(folder, files)
-            put_aside(folder, files)
             self._staged = frozenset(files)
             for name, path in files.items():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -368,6 +368,46 @@ def test_a_worker_that_was_killed_leaves_nothing_and_takes_nothing(
     assert contents(folders.output) == {"old.png": b"old"}
 
 
+class Killed(BaseException):
+    """The worker ends at once."""
+
+
+@pytest.mark.parametrize("moves", range(8))
+def test_a_worker_that_was_killed_while_it_moved_the_operator_s_files_loses_none(
+    folders: Folders,
+    scratch: Path,
+    sent: Callable[[bytes], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    moves: int,
+) -> None:
+    for name in ("a.png", "b.png", "sub/c.png"):
+        write(folders.output / name, b"before")
+    write(folders.input / "kept.png", b"before")
+    before = contents(folders.output), contents(folders.input)
+    left = [moves]
+    rename = Path.rename
+
+    def killed(self: Path, target: Path) -> Path:
+        if left[0] == 0:
+            raise Killed
+        left[0] -= 1
+        return rename(self, target)
+
+    def job() -> None:
+        workspace = LocalWorkspace(folders, scratch)
+        workspace.stage({"kept.png": sent(b"of the job")})
+        write(folders.output / "new.png", b"of the job")
+        workspace.close()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", killed)
+        with pytest.raises(Killed):
+            job()
+    recover(folders.input, is_input=True)
+    recover(folders.output, is_input=False)
+    assert (contents(folders.output), contents(folders.input)) == before
+
+
 def test_what_is_mounted_in_the_output_folder_outlives_a_worker_that_was_killed(
     folders: Folders, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

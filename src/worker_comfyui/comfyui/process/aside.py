@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 ASIDE = ".worker-comfyui-aside"
 """A folder within the folder itself: each move is a rename, also where it is a mount."""
 STAGED = ".staged"
-"""A list in it: what the job has put into the folder."""
+"""In it: the job may have put something into the folder by now. A list says what, if not all."""
 LEFT = ".worker-comfyui-left"
 """What is being removed is called so."""
 _NOT_OURS = {EACCES, EPERM, EBUSY}
@@ -77,6 +77,12 @@ def note_staged(folder: Path, names: Iterable[str]) -> None:
     (folder / ASIDE / STAGED).write_text(json.dumps(sorted(names)))
 
 
+def note_all_aside(folder: Path) -> None:
+    """Write down that all that comes into a folder from now on is the job's."""
+    with suppress(FileNotFoundError):
+        (folder / ASIDE / STAGED).touch()
+
+
 def bring_back(folder: Path) -> None:
     """Bring back what was put aside; the job's own files are gone already."""
     aside = folder / ASIDE
@@ -107,7 +113,8 @@ def recover(folder: Path, *, is_input: bool) -> None:
 
     Args:
         folder: One that the operator named: it outlives its worker.
-        is_input: Only what was staged is the job's there; elsewhere everything is.
+        is_input: Only what was staged is the job's there; elsewhere everything is, unless the
+            worker was killed while it put things aside or brought them back.
     """
     aside = folder / ASIDE
     if not aside.is_dir():
@@ -133,4 +140,6 @@ def _staged(aside: Path) -> list[str]:
 
 
 def _all_but(folder: Path, aside: Path) -> list[str]:
+    if not (aside / STAGED).exists():
+        return []
     return [path.name for path in folder.iterdir() if path != aside]

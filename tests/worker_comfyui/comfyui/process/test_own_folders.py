@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from worker_comfyui.comfyui.process import own_folders
-from worker_comfyui.comfyui.process.aside import begin, put_all_aside
+from worker_comfyui.comfyui.process.aside import begin, note_all_aside, put_all_aside
 from worker_comfyui.comfyui.process.command import FolderFlags, Folders
 from worker_comfyui.comfyui.process.own_folders import OwnFolders
 
@@ -236,6 +236,7 @@ def test_a_folder_that_the_operator_names_is_this_worker_s_from_run_to_run(
     folders.prepare(original, ALL)
     begin(original.output)
     put_all_aside(original.output)
+    note_all_aside(original.output)
     (original.output / "half.png").write_text("of a job")
     assert folders.prepare(original, ALL) == original
     assert (original.output / "half.png").exists(), "the job is in the middle of it still"
