@@ -8,20 +8,21 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from tests.end_to_end.workflows import request, solid_colour
 from tests.support.platform import ROOT, RunningPlatform
 
 
-def command(*arguments: str, folder: Path, code: int = 0) -> str:
+def command(*arguments: str, folder: Path, code: int = 0, **variables: str) -> str:
     """Run a script in a folder; gives what it printed."""
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     result = subprocess.run(
         [str(ROOT / "scripts" / arguments[0]), *arguments[1:]],
         cwd=folder,
-        env={**os.environ, "TMPDIR": str(temporary)},
+        env={**os.environ, **variables, "TMPDIR": str(temporary)},
         check=False,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -49,6 +50,21 @@ def test_run_of_a_wrong_request_explains_it_and_exits_with_1(tmp_path: Path) -> 
     text = command("run", "wrong.json", "--output", "out", folder=tmp_path, code=1)
     assert "Nope" in text
     assert "out/run.log" in text
+
+
+def test_run_says_what_the_start_waits_for(tmp_path: Path) -> None:
+    variables = {"COMFY_HOST": "127.0.0.1:1", "COMFY_START_TIMEOUT_S": "5"}
+    text = command("run", "--output", "out", folder=tmp_path, code=1, **variables)
+    line = next(line for line in text.splitlines() if "s more" in line)
+    assert line.startswith("worker-1 | ")
+    assert "127.0.0.1:1 (COMFY_HOST): ComfyUI did not answer" in line
+
+
+@pytest.mark.parametrize("name", ["run", "serve", "submit"])
+def test_an_option_that_is_none_gets_the_usage_of_its_script(tmp_path: Path, name: str) -> None:
+    text = command(name, "--nope", folder=tmp_path, code=2)
+    assert text.startswith(f"usage: ./scripts/{name} [-h] [--")
+    assert f"./scripts/{name}: error: unrecognized arguments: --nope" in text
 
 
 def test_submit_sends_a_workflow_with_a_local_picture(

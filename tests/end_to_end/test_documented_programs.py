@@ -27,7 +27,6 @@ RECEIVER = 9000
 LOCAL = "http://127.0.0.1:8000"
 VOLUME = "/workspace"
 RUNPOD_S3 = "https://s3api-eu-ro-1.runpod.io"
-BEFORE_IT = "import json, sys\nworkflow = json.load(sys.stdin)\n"
 
 
 def shown(document: str, language: str, word: str) -> str:
@@ -130,7 +129,7 @@ def test_the_python_sample_prints_the_picture_s_name(
     platform: RunningPlatform, tmp_path: Path
 ) -> None:
     program = shown("docs/api.md", "python", "runpod.Endpoint").replace(LOCAL, platform.url)
-    (tmp_path / "sample.py").write_text(BEFORE_IT + program)
-    (tmp_path / "workflow.json").write_text(json.dumps(saved_image()))
-    printed = run(f"{sys.executable} sample.py <workflow.json", tmp_path)
-    assert printed.splitlines()[-1] == "result_00001_.png"
+    (tmp_path / "sample.py").write_text(program)
+    (tmp_path / "test_input.json").symlink_to(ROOT / "test_input.json")
+    printed = run(f"{sys.executable} sample.py", tmp_path)
+    assert printed.splitlines()[-1] == "day_00001_.png"

@@ -17,6 +17,7 @@ SET_BEFORE = re.compile(r"^(?:[A-Z_]+=\S+\s+(?:\\\n)?)+")
 BUILD = "tests/images/test_build_on_pod.py"
 COMMANDS = "tests/end_to_end/test_commands.py"
 IMAGES = "tests/images/docker_images.py"
+LOCAL_API = "tests/end_to_end/test_process_local_api.py"
 PROGRAMS = "tests/end_to_end/test_documented_programs.py"
 REQUESTS = "tests/end_to_end/test_documented_requests.py"
 TESTED = ".github/workflows/test.yml"
@@ -31,11 +32,12 @@ RUN_BY = {
     "./scripts/test": (TESTED, "./scripts/test"),
     "./scripts/test-base-image": ("scripts/try-update", "./scripts/test-base-image"),
     "./scripts/test-images": (TESTED, "./scripts/test-images"),
+    ".venv/bin/python handler.py": (LOCAL_API, "--rp_serve_api"),
     "aws s3 cp": (PROGRAMS, '"aws s3"'),
     "curl -X POST": (REQUESTS, '"curl "'),
     "curl -fL -o": (PROGRAMS, '"curl"'),
     "curl -fsSL": (BUILD, "piped=True"),
-    "curl http://127.0.0.1:8000/": (REQUESTS, '"curl "'),
+    'curl -s "http://127.0.0.1:8000/status/$job"': (REQUESTS, "WATCHED in"),
     "docker build --": (IMAGES, 'docker("build"'),
     "docker buildx bake": (IMAGES, '"buildx", "bake"'),
     "docker buildx bake --print": ("tests/images/test_bake_file.py", '"--print"'),
@@ -45,6 +47,7 @@ RUN_BY = {
     "git clone": (BUILD, "worker-comfyui-build"),
     "git grep": (BUILD, "## In a fork"),
     "grep -o": (PROGRAMS, '"jq"'),
+    "job=$(curl ": (REQUESTS, "WATCHED in"),
     "mkdir -p /workspace": (PROGRAMS, '"curl"'),
     "python3 -c": (PROGRAMS, '"Receiver"'),
 }

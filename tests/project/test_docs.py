@@ -134,8 +134,7 @@ OF_OTHERS = {
     "RUNPOD_API_KEY",
     "HF_HOME",  # read by custom nodes
     "OPENAI_API_KEY",
-    "JOB_ID",  # a placeholder in samples
-    "ENDPOINT_ID",
+    "ENDPOINT_ID",  # a placeholder in samples
 }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import handler
 from tests.worker_comfyui.reliability import test_anything, test_hostile, test_many_jobs
 from worker_comfyui import errors, redaction
 from worker_comfyui.comfyui import client
@@ -40,6 +41,7 @@ RELIABILITY = [
     f"gives each file {s3.PATIENCE_S:g} s and a second for every {s3.SLOWEST // 1000} kB",
 ]
 SECURITY = [
+    f"known for {handler.SECRETS_LINGER_S:g} s after its end",
     f"an error has at most {errors.MAX_RESULT_BYTES // 1000} kB",
     f"in pieces of {NUMBERS[redaction.HEAD]} characters",
     f"fewer than {NUMBERS[redaction.MIN_LENGTH]} or more than {redaction.MAX_LENGTH:,} characters",

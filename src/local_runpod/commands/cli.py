@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:  # started as a program: a test's own arguments stay where they are
         keys.hide(os.environ)
     _write_any_text()
-    options = _parser().parse_args(arguments)
+    options = _parse(arguments)
     options.api_key = [*keys.moved(os.environ), *(getattr(options, "api_key", None) or [])]
     _stop_on_signals()
     try:
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="local_runpod", description="A RunPod on this machine.", allow_abbrev=False
     )
@@ -58,8 +58,16 @@ def _parser() -> argparse.ArgumentParser:
         ("run", "run one request on a platform of its own", _add_run_options),
         ("submit", "send a request or workflow to an endpoint", _add_submit_options),
     ):
-        add_options(commands.add_parser(name, help=what, description=what, allow_abbrev=False))
-    return parser
+        program = f"./scripts/{name}"  # as people call it
+        command = commands.add_parser(
+            name, prog=program, help=what, description=what, allow_abbrev=False
+        )
+        command.set_defaults(refuse=command.error)
+        add_options(command)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:  # the parser of all commands would show its own usage
+        options.refuse(f"unrecognized arguments: {' '.join(unknown)}")
+    return options
 
 
 def _add_serve_options(parser: argparse.ArgumentParser) -> None:

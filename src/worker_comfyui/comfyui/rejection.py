@@ -84,7 +84,8 @@ def _why_unknown(name: str, known: Iterable[str], only_in_comfyui: Mapping[str, 
     )
     close = likely(name, known, at_least=LIKELY_CLASS)
     if close is None:
-        return {"message": message}
+        lacks = "one of ComfyUI's own that this one, being older or a stand-in, does not have"
+        return {"message": f"{message}, or {lacks}"}
     return {"did_you_mean": close, "message": f"{message}; did you mean {close!r}?"}
 
 

@@ -98,7 +98,6 @@ class S3:
             ValueError: boto3 does not take the address or the region.
         """
         self._location = location
-        self._secrets = [key.value for key in keys]
         self._attempts = attempts
         self._http = _pool(location.endpoint, read_timeout_s, allow_private=allow_private)
         try:
@@ -139,7 +138,7 @@ class S3:
                 raise
             except Exception as error:  # noqa: BLE001 - boto3 raises anything on odd answers
                 pause = next(pauses, None)
-                failed = reason(error, self._location, self._secrets)
+                failed = reason(error, self._location)
                 if pause is None or not is_transient(error) or time.monotonic() > give_up_at:
                     return failed
             else:

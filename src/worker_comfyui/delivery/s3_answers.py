@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -48,8 +47,8 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, connections.FAILURES) and connections.is_transient(error)
 
 
-def reason(error: BaseException, location: Location, secrets: Sequence[str]) -> str:
-    """Explain a failure, with the service's own answer and never a key."""
+def reason(error: BaseException, location: Location) -> str:
+    """Explain a failure, with the service's own answer."""
     if isinstance(error, ClientError):
         text = _answered(error)
     elif isinstance(error, connections.FAILURES):
@@ -65,8 +64,6 @@ def reason(error: BaseException, location: Location, secrets: Sequence[str]) -> 
     else:
         text = f"failed: {type(error).__name__}"
     text = f"the bucket {cut(location.bucket)!r} at {cut(location.host, MAX_MESSAGE)} {text}"
-    for secret in secrets:
-        text = text.replace(secret, "***")
     return " ".join(text.split())
 
 

@@ -1,6 +1,6 @@
 """What the headers of MP4 and MOV, WebM and MKV say of their tracks.
 
-Sources: ISO/IEC 14496-12 (boxes `mvhd`, `tkhd`, `mdhd`, `hdlr`, `stsz`); RFC 9559 (Matroska).
+Sources: ISO/IEC 14496-12 (boxes `mvhd`, `tkhd`, `mdhd`, `hdlr`, `stts`); RFC 9559 (Matroska).
 """
 
 from __future__ import annotations
@@ -100,16 +100,27 @@ def _read_track(content: memoryview, found: Tracks, parts: Parts) -> None:
 def _picture(
     track: dict[bytes, memoryview], media: dict[bytes, memoryview], parts: Parts
 ) -> PictureTrack:
-    scale, duration = _time(media[b"mdhd"]) if b"mdhd" in media else (0, 0)
+    scale, _ = _time(media[b"mdhd"]) if b"mdhd" in media else (0, 0)
     inner = dict(boxes(media.get(b"minf", memoryview(b"")), parts))
     samples = dict(boxes(inner.get(b"stbl", memoryview(b"")), parts))
-    # Both kinds of the box have the number of samples in the same place.
-    sizes = samples.get(b"stsz") or samples.get(b"stz2")
-    (frames,) = struct.unpack_from(">I", sizes, 8) if sizes else (0,)
-    fps = frames * scale / duration if frames and duration else None
+    frames, ticks = _frames(samples.get(b"stts", memoryview(b"")))
+    fps = frames * scale / ticks if ticks else None
     # The size at which it is shown, in 16.16 bits, are the last fields of `tkhd`.
     width, height = struct.unpack(">II", track.get(b"tkhd", memoryview(b""))[-8:])
     return PictureTrack(fps, width >> 16, height >> 16)
+
+
+def _frames(durations: memoryview) -> tuple[int, int]:
+    """Count a track's frames, and the ticks of its time scale that they last.
+
+    The duration in `mdhd` may be longer: where frames are stored in another order than they are
+    shown, it has the delay of the first one.
+    """
+    frames = ticks = 0
+    for count, each in struct.iter_unpack(">II", durations[8:]):
+        frames += count
+        ticks += count * each
+    return frames, ticks
 
 
 def _time(content: memoryview) -> tuple[int, int]:

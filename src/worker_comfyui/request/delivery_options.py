@@ -45,6 +45,13 @@ def output_options(sent: Any, problems: Problems) -> OutputOptions:
     )
 
 
+def is_output_option(name: str, value: Any) -> bool:
+    """Tell whether `output` takes it: a field of that name, and such a value."""
+    problems = Problems()
+    output_options({name: value}, problems)
+    return value is not None and not problems.details
+
+
 def _switch(sent: dict[str, Any], name: str, default: bool, problems: Problems) -> bool:
     value = sent.get(name)
     if value is None:

@@ -10,7 +10,7 @@ from typing import Any
 from worker_comfyui.config import Secret
 from worker_comfyui.errors import InvalidRequest, InvalidWorkflow
 from worker_comfyui.job import Job, Workflow, understand_inputs
-from worker_comfyui.request.delivery_options import output_options, s3_config
+from worker_comfyui.request.delivery_options import is_output_option, output_options, s3_config
 from worker_comfyui.request.files import input_files
 from worker_comfyui.request.problems import Problems, kind_of
 from worker_comfyui.request.shape import check_shape
@@ -29,6 +29,7 @@ INPUT_FIELDS = (
     "dry_run",
     "extra_data",
 )
+BESIDE_THE_INPUT = ("s3Config", "webhook", "policy")
 NOT_OF_THE_API_FORMAT = ("nodes", "prompt", "workflow", "input", "output")
 """Names that a workflow's own nodes do not have: the editor's format, or a wrapping around one."""
 OF_THE_WORKER = ("api_key_comfy_org", "auth_token_comfy_org", "client_id", "create_time")
@@ -44,7 +45,7 @@ def parse(raw: Mapping[str, Any]) -> Job:
 
     `input` may also be the same object as a JSON text, as the existing worker allows. Unknown
     fields of `input` are ignored, so that requests written for other workers go on working; what
-    looks like a misspelt one is told in the job's warnings.
+    looks like a misspelt or misplaced one is told in the job's warnings.
 
     Raises:
         InvalidWorkflow: `workflow` is the only thing wrong.
@@ -232,5 +233,9 @@ def _unknown(sent: dict[str, Any]) -> Iterator[str]:
     unknown = (name for name in sent if name not in INPUT_FIELDS)
     for name in islice(unknown, MAX_UNKNOWN):
         close = likely(name, INPUT_FIELDS, at_least=0.8)
-        if close and close not in sent:
+        if name in BESIDE_THE_INPUT:
+            yield f"`{name}` was ignored: it belongs beside `input`, not in it"
+        elif is_output_option(name, sent[name]):
+            yield f"`{name}` was ignored: it belongs in `output`"
+        elif close and close not in sent:
             yield f"`{cut(name)}` is unknown and was ignored; did you mean `{close}`?"

@@ -10,9 +10,11 @@ from typing import Any
 
 from worker_comfyui.errors import Detail, InvalidRequest
 from worker_comfyui.job import Workflow
+from worker_comfyui.wording import listed
 from worker_comfyui.workflows import overrides as setting
 from worker_comfyui.workflows.api_format import checked
 from worker_comfyui.workflows.editor.convert import Circumstances, Conversion, convert
+from worker_comfyui.workflows.editor.virtual import NOTES
 from worker_comfyui.workflows.sent import Sent, Sources, unwrap
 from worker_comfyui.workflows.values import Takes
 
@@ -126,6 +128,8 @@ def _converted(found: Sent, info: _Once, options: Options) -> Resolved:
         raise conversion.problems.error()
     if not conversion.workflow:
         message = "has no node that runs: all are notes, muted or bypassed, or there are none"
+        if strange := sorted(_types(found.value) - {*info(), *NOTES}):
+            message += f"; no node class here is called {listed(strange)}"
         raise InvalidRequest.at(found.path, message)
     return Resolved(
         # Values of the result have no place in the file, so not `found.path`.
@@ -135,6 +139,12 @@ def _converted(found: Sent, info: _Once, options: Options) -> Resolved:
         misfits=conversion.misfits,
         problems=conversion.problems.details,
     )
+
+
+def _types(file: Mapping[str, Any]) -> set[str]:
+    """Return what the nodes of an editor's file call themselves."""
+    types = (node.get("type") for node in file["nodes"] if isinstance(node, dict))
+    return {one for one in types if isinstance(one, str)}
 
 
 def _notes(conversion: Conversion) -> list[str]:

@@ -105,7 +105,8 @@ def test_an_unknown_class_is_named() -> None:
     error = recorded("NoSuchNode")
     assert error.message == (
         "node 1 (NoSuchNode): the node class does not exist here: a custom node that is not "
-        "installed, or failed to load (see the worker's log)"
+        "installed, or failed to load (see the worker's log), or one of ComfyUI's own that this "
+        "one, being older or a stand-in, does not have"
     )
     assert error.details[0]["node_id"] == "1"
 

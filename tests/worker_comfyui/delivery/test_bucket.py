@@ -304,6 +304,11 @@ def test_a_wrong_secret_key_is_explained(server: S3Server, picture: Path) -> Non
     assert "check the secret key" in reason
 
 
+def test_a_short_key_leaves_the_explanation_readable(server: S3Server, picture: Path) -> None:
+    bucket = bucket_at(server.url, "results", secret="s")
+    assert "the bucket 'results' at 127.0.0.1" in failure(bucket, picture)
+
+
 def test_an_unknown_access_key_is_explained(server: S3Server, picture: Path) -> None:
     bucket = replace(bucket_at(server.url, "results"), access_key=Secret("unknown-key"))
     reason = failure(bucket, picture)

@@ -47,6 +47,19 @@ def sound(path: Path, codec: str, rate: int, layout: str, seconds: float) -> Pat
     return path
 
 
+def silent(path: Path, codec: str, fps: int, frames: int) -> Path:
+    """Write a few pictures of 64 by 48 pixels."""
+    with av.open(str(path), "w") as file:
+        stream: Any = file.add_stream(codec, rate=fps, pix_fmt="yuv420p", width=64, height=48)
+        for number in range(frames):
+            content = np.full((48, 64, 3), 20 * number, np.uint8)
+            picture = av.VideoFrame.from_ndarray(content, "rgb24")
+            picture.pts, picture.time_base = number, Fraction(1, fps)
+            file.mux(stream.encode(picture))
+        file.mux(stream.encode(None))
+    return path
+
+
 def video(path: Path, codec: str, sound_codec: str, fps: Fraction) -> Path:
     """Write 48 pictures of 64 by 48 pixels, with sound."""
     with av.open(str(path), "w") as file:
@@ -90,6 +103,16 @@ def test_a_video_with_sound_says_so(
     assert (found.has_audio, found.width, found.height) == (True, 64, 48)
     assert found.fps == pytest.approx(float(fps), rel=0.001)
     assert found.seconds == pytest.approx(48 / float(fps), abs=0.06)
+
+
+@pytest.mark.parametrize("fps", [8, 24, 25, 30])
+@pytest.mark.parametrize("frames", [1, 2, 4, 5, 8])
+@pytest.mark.parametrize("codec", ["h264", "mpeg4"])
+def test_a_few_frames_have_their_rate(tmp_path: Path, codec: str, frames: int, fps: int) -> None:
+    found = playing(silent(tmp_path / "a.mp4", codec, fps, frames))
+    assert found is not None
+    assert found.fps == pytest.approx(fps, rel=0.001)
+    assert found.seconds == pytest.approx(frames / fps, abs=0.001)
 
 
 @pytest.mark.parametrize(

@@ -441,6 +441,30 @@ def test_a_field_that_is_unknown_is_told_but_fails_no_job(name: str, meant: str)
     assert job.warnings == (f"`{name}` is unknown and was ignored; did you mean `{meant}`?",)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "where"),
+    [
+        ("s3Config", {"accessId": "a"}, "beside `input`, not in it"),
+        ("webhook", "https://example.com/done", "beside `input`, not in it"),
+        ("policy", {"executionTimeout": 5000}, "beside `input`, not in it"),
+        ("format", "jpeg", "in `output`"),
+        ("quality", 80, "in `output`"),
+        ("live", True, "in `output`"),
+        ("upload", {"images": "https://example.com/put?s=1"}, "in `output`"),
+    ],
+)
+def test_a_field_in_the_wrong_place_is_told_but_fails_no_job(
+    name: str, value: Any, where: str
+) -> None:
+    job = parse({"id": "1", "input": {"workflow": WORKFLOW, name: value}})
+    assert job.warnings == (f"`{name}` was ignored: it belongs {where}",)
+
+
+@pytest.mark.parametrize(("name", "value"), [("format", "mp4"), ("live", "yes"), ("quality", None)])
+def test_what_output_would_not_take_is_somebody_else_s(name: str, value: Any) -> None:
+    assert parse({"id": "1", "input": {"workflow": WORKFLOW, name: value}}).warnings == ()
+
+
 def test_all_problems_are_told_at_once() -> None:
     sent = {
         "workflow": {"1": {}},

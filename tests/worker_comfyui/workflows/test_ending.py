@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
@@ -26,6 +27,15 @@ from worker_comfyui.workflows.values import Takes
 ENOUGH_S = 1.0
 PAUSE_S = 0.5
 """Processor time between two questions; each of these takes from some seconds to days in all."""
+
+
+@pytest.fixture(autouse=True)
+def only_its_own_objects() -> Iterator[None]:
+    """Have no garbage collection go through what earlier tests have left in memory."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 class EnoughError(Exception):

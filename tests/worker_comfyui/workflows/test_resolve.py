@@ -70,8 +70,11 @@ def test_problems_are_raised_or_returned() -> None:
 
 
 def test_a_file_in_which_nothing_runs_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="has no node that runs"):
+    with pytest.raises(InvalidRequest, match=r"has no node that runs: .*, or there are none$"):
         run(graph(node(1, "Note", "hello")))
+    strange = node(2, "Unheard of", "hello", gives=())
+    with pytest.raises(InvalidRequest, match=r"no node class here is called 'Unheard of'$"):
+        run(graph(node(1, "Note", "hello"), strange))
 
 
 @pytest.mark.parametrize(

@@ -26,10 +26,10 @@ class Role(Enum):
 
 PRIMITIVE = "PrimitiveNode"
 REROUTE = "Reroute"
+NOTES = ("Note", "MarkdownNote")
 
 _CORE = {
-    "Note": Role.NOTHING,
-    "MarkdownNote": Role.NOTHING,
+    **dict.fromkeys(NOTES, Role.NOTHING),
     REROUTE: Role.PASS,
     PRIMITIVE: Role.PRIMITIVE,
 }
