@@ -18,7 +18,7 @@ import pytest
 from tests.support.comfyui import ComfyUI
 from worker_comfyui.comfyui.client import ComfyClient
 from worker_comfyui.comfyui.outputs import Outputs
-from worker_comfyui.comfyui.process.aside import ASIDE, recover
+from worker_comfyui.comfyui.process.aside import ASIDE, LEFT, recover
 from worker_comfyui.comfyui.process.command import Folders
 from worker_comfyui.comfyui.workspace import LocalWorkspace, RemoteWorkspace, Taken, Workspace
 from worker_comfyui.errors import ComfyUnavailable, DiskFull, TimedOut
@@ -358,7 +358,9 @@ def test_a_worker_that_was_killed_leaves_nothing_and_takes_nothing(
     write(folders.input / "other.png", b"other")
     files = {"folder/own.png": sent(b"of the job"), "new.png": sent(b"of the job too")}
     LocalWorkspace(folders, scratch).stage(files)
-    write(folders.output / "half" / "done.png", b"of the job")
+    write(folders.output / LEFT / "done.png", b"of a worker that was killed in `recover`")
+    for number in range(20):  # in whichever order they are found
+        write(folders.output / f"half-{number}" / "done.png", b"of the job")
     recover(folders.input, is_input=True)
     recover(folders.output, is_input=False)
     assert contents(folders.input) == {

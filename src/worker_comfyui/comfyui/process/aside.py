@@ -119,6 +119,8 @@ def recover(folder: Path, *, is_input: bool) -> None:
     aside = folder / ASIDE
     if not aside.is_dir():
         return
+    with suppress(OSError):  # of a worker that was killed right here
+        _remove(folder / LEFT)
     for name in _staged(aside) if is_input else _all_but(folder, aside):
         # What cannot be moved was not put aside, and is not the job's: a mounted disk, for one.
         with suppress(OSError):
