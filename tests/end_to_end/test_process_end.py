@@ -93,6 +93,24 @@ def test_a_job_in_flight_is_finished_and_posted_before_the_worker_ends(tmp_path:
         assert gone(comfyui)
 
 
+def test_a_worker_that_ends_after_a_deadline_brings_the_operator_s_files_back(
+    tmp_path: Path,
+) -> None:
+    old = tmp_path / "theirs" / "old.png"
+    old.parent.mkdir()
+    old.write_bytes(b"old")
+    flags = handler_environment(tmp_path)["COMFYUI_ARGS"] + f" --output-directory {old.parent}"
+    hanging = {"workflow": {"1": node("TestHang", seconds=30.0)}, "timeout_s": 1}
+    with running_endpoint(tmp_path, COMFYUI_ARGS=flags) as (platform, handler):
+        job = platform.run_sync(hanging)
+        assert job["status"] == "FAILED"
+        assert not old.exists(), "the node hangs still, and the folder is the job's"
+        handler.signal(signal.SIGTERM)
+        assert handler.wait(15) == 0
+    assert [path.name for path in old.parent.iterdir()] == ["old.png"]
+    assert old.read_bytes() == b"old"
+
+
 @pytest.mark.parametrize("delay_s", [0.0, 0.05, 0.1, 0.2])
 def test_a_job_that_comes_on_the_pending_poll_after_the_signal_is_not_lost(
     delay_s: float, tmp_path: Path

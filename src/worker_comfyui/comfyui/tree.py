@@ -28,11 +28,13 @@ class Tree:
 
     @classmethod
     def of(cls, root: Path) -> Self:
-        """List a folder, but what is put aside; one that is not there is empty."""
+        """List a folder, but what is put aside; one that cannot be listed is empty."""
         try:
             names = os.listdir(root)  # noqa: PTH208  # as quick as it gets: the next job waits
+        except FileNotFoundError:
+            return cls()
         except OSError:
-            names = []
+            return cls(has_aside=True)
         if not names:  # most often: `os.walk` takes twice as long to find out
             return cls()
         tree = cls(has_aside=ASIDE in names)

@@ -12,7 +12,7 @@ import re
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -21,6 +21,7 @@ from worker_comfyui.comfyui.outputs import Outputs
 from worker_comfyui.comfyui.process.aside import (
     begin,
     bring_back,
+    note_all_aside,
     note_staged,
     put_all_aside,
     put_aside,
@@ -119,16 +120,26 @@ class LocalWorkspace(Workspace):
     """In the folders of a ComfyUI on this machine."""
 
     def __init__(self, folders: Folders, scratch: Path) -> None:
-        """Make room: what lies in the output and temp folders is put aside."""
+        """Make room: what lies in the output and temp folders is put aside.
+
+        Raises:
+            DiskFull: there is no space for that.
+        """
         super().__init__(scratch)
         self._folders = folders
         self.folders = {"output": folders.output, "temp": folders.temp}
         self._staged: frozenset[str] = frozenset()
         self._gathered: dict[str, Path] = {}
-        for folder in (folders.output, folders.temp):
-            if folder not in folders.private:
-                begin(folder)
-            put_all_aside(folder)
+        with disk_errors(), ExitStack() as undo:
+            for folder in (folders.output, folders.temp):
+                undo.callback(bring_back, folder)
+                is_private = folder in folders.private
+                if not is_private:
+                    begin(folder)
+                put_all_aside(folder)
+                if not is_private:
+                    note_all_aside(folder)
+            undo.pop_all()
         self._stays = Tree.of(folders.output)
         self._before = Tree.of(folders.input)
 
@@ -136,10 +147,10 @@ class LocalWorkspace(Workspace):
         """Link the files into the input folder; a file of that name is put aside meanwhile."""
         folder = self._folders.input
         with disk_errors():
+            put_aside(folder, files)
             if files and folder not in self._folders.private:
                 begin(folder)
                 note_staged(folder, files)
-            put_aside(folder, files)
             self._staged = frozenset(files)
             for name, path in files.items():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -190,6 +201,9 @@ class LocalWorkspace(Workspace):
         """Empty the output and temp folders, and remove from the input folder what is new."""
         _restore(self._folders.output, self._stays)
         _restore(self._folders.temp, Tree())
+        for name in self._staged:  # also where the folder cannot be listed
+            with suppress(OSError):
+                (self._folders.input / name).unlink()
         # Under the name of a staged file lies the job's own by now; the other one is put aside.
         before = Tree(
             {name: path for name, path in self._before.files.items() if name not in self._staged},

@@ -101,4 +101,5 @@ def _in_a_thread(turn: Turn) -> None:
             log.exception("a job past its deadline left something behind")
 
     context = contextvars.copy_context()  # its log lines still belong to the job
-    threading.Thread(target=context.run, args=(end,), name="leftovers", daemon=True).start()
+    # Not a daemon: a worker that ends brings back first what was put aside.
+    threading.Thread(target=context.run, args=(end,), name="leftovers").start()

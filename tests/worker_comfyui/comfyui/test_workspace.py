@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.comfyui import ComfyUI
 from worker_comfyui.comfyui.client import ComfyClient
 from worker_comfyui.comfyui.outputs import Outputs
-from worker_comfyui.comfyui.process.aside import ASIDE, recover
+from worker_comfyui.comfyui.process.aside import ASIDE, LEFT, recover
 from worker_comfyui.comfyui.process.command import Folders
 from worker_comfyui.comfyui.workspace import LocalWorkspace, RemoteWorkspace, Taken, Workspace
 from worker_comfyui.errors import ComfyUnavailable, DiskFull, TimedOut
@@ -106,6 +108,34 @@ def test_an_input_file_that_was_there_before_comes_back(
     workspace.close()
     assert contents(folders.input) == {name: b"of the image"}
     assert [p for p in folders.input.rglob("*") if p.is_dir() and not list(p.iterdir())] == []
+
+
+def test_an_input_folder_that_cannot_be_listed_is_left_as_it_was(
+    folders: Folders,
+    scratch: Path,
+    sent: Callable[[bytes], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write(folders.input / "kept.png", b"of the image")
+    listdir, scandir = os.listdir, os.scandir
+
+    def refusing(list_folder: Callable[[Path], Any]) -> Callable[[Path], Any]:
+        def refused(folder: Path) -> Any:
+            if str(folder) == str(folders.input):
+                raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+            return list_folder(folder)
+
+        return refused
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "listdir", refusing(listdir))
+        patched.setattr(os, "scandir", refusing(scandir))
+        workspace = LocalWorkspace(folders, scratch)
+        workspace.stage({"kept.png": sent(b"of the job"), "new.png": sent(b"of the job too")})
+        assert (folders.input / "kept.png").read_bytes() == b"of the job"
+        workspace.close()
+    assert contents(folders.input) == {"kept.png": b"of the image"}
+    assert not (folders.input / ASIDE).exists()
 
 
 def test_a_file_that_bars_the_way_to_a_folder_comes_back(
@@ -246,17 +276,18 @@ def test_a_folder_that_ends_with_its_worker_needs_no_sign_of_a_job(
     assert contents(folders.output) == {"left.png": b"before"}
 
 
-def test_what_belongs_to_another_user_is_no_result_and_stays(
-    folders: Folders, scratch: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("refusal", [errno.EPERM, errno.EACCES, errno.EBUSY])
+def test_what_another_user_has_or_mounted_is_no_result_and_stays(
+    folders: Folders, scratch: Path, monkeypatch: pytest.MonkeyPatch, refusal: int
 ) -> None:
     write(folders.output / "of_the_image", b"before")
     write(folders.output / "mine.png", b"before")
     rename = Path.rename
 
     def refused(self: Path, target: Path) -> Path:
-        """Do as in a folder where each may remove his own files only."""
+        """Do as where each may remove his own files only, or where a disk is mounted."""
         if self.name == "of_the_image":
-            raise PermissionError(errno.EPERM, "Operation not permitted", str(self))
+            raise OSError(refusal, os.strerror(refusal), str(self))
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", refused)
@@ -288,6 +319,37 @@ def test_a_folder_that_a_file_system_cannot_rename_is_put_aside_all_the_same(
     assert contents(folders.output) == {"examples/old.png": b"before"}
 
 
+@pytest.mark.parametrize("moment", ["half a copy", "the temp folder"])
+def test_where_no_room_can_be_made_for_a_job_all_is_as_it_was(
+    folders: Folders, scratch: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    write(folders.output / "a" / "old.png", b"before")
+    write(folders.output / "b.png", b"before")
+    write(folders.temp / "c.png", b"before")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    rename = Path.rename
+
+    def refused(self: Path, target: Path) -> Path:
+        if self == folders.output / "a" and moment == "half a copy":
+            raise OSError(errno.EXDEV, "Invalid cross-device link", str(self))
+        if self == folders.temp / "c.png" and moment == "the temp folder":
+            raise full
+        return rename(self, target)
+
+    def half(_: Path, to: Path, **_options: object) -> None:
+        write(to / "old.png", b"bef")
+        raise full
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", refused)
+        patched.setattr(shutil, "copytree", half)
+        with pytest.raises(DiskFull):
+            LocalWorkspace(folders, scratch)
+    assert contents(folders.output) == {"a/old.png": b"before", "b.png": b"before"}
+    assert contents(folders.temp) == {"c.png": b"before"}
+    assert not any((folder / ASIDE).exists() for folder in (folders.output, folders.temp))
+
+
 def test_a_worker_that_was_killed_leaves_nothing_and_takes_nothing(
     folders: Folders, scratch: Path, sent: Callable[[bytes], Path]
 ) -> None:
@@ -296,7 +358,9 @@ def test_a_worker_that_was_killed_leaves_nothing_and_takes_nothing(
     write(folders.input / "other.png", b"other")
     files = {"folder/own.png": sent(b"of the job"), "new.png": sent(b"of the job too")}
     LocalWorkspace(folders, scratch).stage(files)
-    write(folders.output / "half" / "done.png", b"of the job")
+    write(folders.output / LEFT / "done.png", b"of a worker that was killed in `recover`")
+    for number in range(20):  # in whichever order they are found
+        write(folders.output / f"half-{number}" / "done.png", b"of the job")
     recover(folders.input, is_input=True)
     recover(folders.output, is_input=False)
     assert contents(folders.input) == {
@@ -304,6 +368,68 @@ def test_a_worker_that_was_killed_leaves_nothing_and_takes_nothing(
         "other.png": b"other",
     }
     assert contents(folders.output) == {"old.png": b"old"}
+
+
+class Killed(BaseException):
+    """The worker ends at once."""
+
+
+@pytest.mark.parametrize("moves", range(8))
+def test_a_worker_that_was_killed_while_it_moved_the_operator_s_files_loses_none(
+    folders: Folders,
+    scratch: Path,
+    sent: Callable[[bytes], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    moves: int,
+) -> None:
+    for name in ("a.png", "b.png", "sub/c.png"):
+        write(folders.output / name, b"before")
+    write(folders.input / "kept.png", b"before")
+    before = contents(folders.output), contents(folders.input)
+    left = [moves]
+    rename = Path.rename
+
+    def killed(self: Path, target: Path) -> Path:
+        if left[0] == 0:
+            raise Killed
+        left[0] -= 1
+        return rename(self, target)
+
+    def job() -> None:
+        workspace = LocalWorkspace(folders, scratch)
+        workspace.stage({"kept.png": sent(b"of the job")})
+        write(folders.output / "new.png", b"of the job")
+        workspace.close()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", killed)
+        with pytest.raises(Killed):
+            job()
+    recover(folders.input, is_input=True)
+    recover(folders.output, is_input=False)
+    assert (contents(folders.output), contents(folders.input)) == before
+
+
+def test_what_is_mounted_in_the_output_folder_outlives_a_worker_that_was_killed(
+    folders: Folders, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folders.output / "disk" / "old.png", b"before")
+    write(folders.output / "old.png", b"old")
+    rename = Path.rename
+
+    def refused(self: Path, target: Path) -> Path:
+        if self.name == "disk":
+            raise OSError(errno.EBUSY, "Device or resource busy", str(self))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    LocalWorkspace(folders, scratch)
+    write(folders.output / "half" / "done.png", b"of the job")
+    write(folders.output / "done.png", b"of the job")
+    (folders.output / "link").symlink_to(folders.output / "disk")
+    recover(folders.output, is_input=False)
+    assert contents(folders.output) == {"disk/old.png": b"before", "old.png": b"old"}
+    assert {path.name for path in folders.output.iterdir()} == {"disk", "old.png"}
 
 
 def test_only_regular_files_are_results(folders: Folders, scratch: Path, tmp_path: Path) -> None:

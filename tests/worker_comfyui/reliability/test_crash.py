@@ -14,7 +14,13 @@ import requests
 
 from tests.support.comfyui import REAL_COMFYUI
 from tests.support.waiting import wait_until
-from tests.support.worker import WorkerUnderTest, alive, running_worker, worker_is_clean
+from tests.support.worker import (
+    WorkerUnderTest,
+    alive,
+    running_worker,
+    worker_environment,
+    worker_is_clean,
+)
 from tests.support.workflows import color_of, input_image, node, saved_image, saved_input
 from worker_comfyui import logs
 
@@ -55,6 +61,31 @@ def test_a_job_whose_comfyui_dies_runs_once_more_and_succeeds(
     assert (tmp_path / "runs").read_text() == "2"
     assert not alive(before)
     assert_next_job_works(worker)
+
+
+def test_the_operator_s_own_files_outlive_a_comfyui_that_dies_in_a_job(tmp_path: Path) -> None:
+    inputs, outputs = tmp_path / "their-input", tmp_path / "their-output"
+    old = {inputs / "photo.png": b"theirs", outputs / "old.png": b"old", outputs / "sub/x": b"x"}
+    for path, content in old.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    flags = f"--input-directory {inputs} --output-directory {outputs}"
+    flags = f"{worker_environment(tmp_path)['COMFYUI_ARGS']} {flags}"
+    workflow = {
+        **saved_input("photo.png"),
+        "3": node("TestKill", times=1, counter=str(tmp_path / "runs")),
+    }
+    with running_worker(tmp_path, COMFYUI_ARGS=flags) as worker:
+        assert (worker.folders.input, worker.folders.output) == (inputs, outputs)
+        result = worker.run({"workflow": workflow, "images": [input_image("photo.png", (9, 8, 7))]})
+        assert color_of(result["images"][0]) == (9, 8, 7)
+    assert (tmp_path / "runs").read_text() == "2"
+    left = {
+        path: path.read_bytes()
+        for path in (*inputs.rglob("*"), *outputs.rglob("*"))
+        if path.is_file()
+    }
+    assert left == old
 
 
 @pytest.mark.parametrize(

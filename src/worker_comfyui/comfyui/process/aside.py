@@ -12,13 +12,17 @@ import os
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
-from errno import EXDEV
+from errno import EACCES, EBUSY, EPERM, EXDEV
 from pathlib import Path, PurePosixPath
 
 ASIDE = ".worker-comfyui-aside"
 """A folder within the folder itself: each move is a rename, also where it is a mount."""
 STAGED = ".staged"
-"""A list in it: what the job has put into the folder."""
+"""In it: the job may have put something into the folder by now. A list says what, if not all."""
+LEFT = ".worker-comfyui-left"
+"""What is being removed is called so."""
+_NOT_OURS = {EACCES, EPERM, EBUSY}
+"""The last one: another file system is mounted there."""
 
 
 def begin(folder: Path) -> None:
@@ -46,21 +50,37 @@ def _move(path: Path, to: Path) -> None:
     except OSError as error:
         if error.errno != EXDEV:
             raise
-        shutil.move(path, to)  # a folder of an image's own layer: overlayfs renames files only
+        # A folder of an image's own layer: overlayfs renames files only.
+        try:
+            shutil.copytree(path, to, symlinks=True)
+        except BaseException:
+            shutil.rmtree(to, ignore_errors=True)  # else half of it would come back over the whole
+            raise
+        shutil.rmtree(path)
 
 
 def put_all_aside(folder: Path) -> None:
-    """Move all that lies in the folder out of the way; what belongs to another user stays."""
+    """Move all that lies in the folder out of the way; what another user has or mounted stays."""
     with suppress(FileNotFoundError):
         for name in os.listdir(folder):  # noqa: PTH208  # as in `Tree.of`
-            if name != ASIDE:
-                with suppress(PermissionError):
-                    put_aside(folder, [name])
+            if name == ASIDE:
+                continue
+            try:
+                put_aside(folder, [name])
+            except OSError as error:
+                if error.errno not in _NOT_OURS:
+                    raise
 
 
 def note_staged(folder: Path, names: Iterable[str]) -> None:
     """Write down what is about to be put into a folder that has the sign of a job."""
     (folder / ASIDE / STAGED).write_text(json.dumps(sorted(names)))
+
+
+def note_all_aside(folder: Path) -> None:
+    """Write down that all that comes into a folder from now on is the job's."""
+    with suppress(FileNotFoundError):
+        (folder / ASIDE / STAGED).touch()
 
 
 def bring_back(folder: Path) -> None:
@@ -93,19 +113,26 @@ def recover(folder: Path, *, is_input: bool) -> None:
 
     Args:
         folder: One that the operator named: it outlives its worker.
-        is_input: Only what was staged is the job's there; elsewhere everything is.
+        is_input: Only what was staged is the job's there; elsewhere everything is, unless the
+            worker was killed while it put things aside or brought them back.
     """
     aside = folder / ASIDE
     if not aside.is_dir():
         return
+    with suppress(OSError):  # of a worker that was killed right here
+        _remove(folder / LEFT)
     for name in _staged(aside) if is_input else _all_but(folder, aside):
-        path = folder / name
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            with suppress(FileNotFoundError, PermissionError):
-                path.unlink()
+        # What cannot be moved was not put aside, and is not the job's: a mounted disk, for one.
+        with suppress(OSError):
+            _remove((folder / name).rename(folder / LEFT))
     bring_back(folder)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink()
 
 
 def _staged(aside: Path) -> list[str]:
@@ -115,4 +142,6 @@ def _staged(aside: Path) -> list[str]:
 
 
 def _all_but(folder: Path, aside: Path) -> list[str]:
+    if not (aside / STAGED).exists():
+        return []
     return [path.name for path in folder.iterdir() if path != aside]

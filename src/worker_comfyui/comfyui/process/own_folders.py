@@ -41,7 +41,7 @@ class OwnFolders:
         self._root: Path | None = None
         self._root_lock: int | None = None
         self._run: Path | None = None
-        self._claims: list[int] = []
+        self._claims: dict[str, tuple[Path, int]] = {}
 
     @property
     def scratch(self) -> Path:
@@ -57,9 +57,10 @@ class OwnFolders:
     def prepare(self, original: Folders, flags: FolderFlags) -> Folders:
         """Make the folders for the next run of ComfyUI.
 
-        A folder that the operator names by a flag is used as it is, unless another worker uses it.
-        What lies in ComfyUI's own input folder is copied: newer versions refuse a link that leads
-        elsewhere (folder_paths.py, `is_within_directory`).
+        A folder that the operator names by a flag is used as it is, unless another worker uses it
+        or it lies in or around another of the three, and is this worker's until the end. What lies
+        in ComfyUI's own input folder is copied: newer versions refuse a link that leads elsewhere
+        (folder_paths.py, `is_within_directory`).
 
         Args:
             original: Where ComfyUI's folders would be.
@@ -94,6 +95,9 @@ class OwnFolders:
     def close(self) -> None:
         """Remove everything."""
         self._release()
+        while self._claims:
+            _, (_, lock) = self._claims.popitem()
+            os.close(lock)
         if self._root:
             shutil.rmtree(self._root, ignore_errors=True)
             self._root = None
@@ -102,8 +106,6 @@ class OwnFolders:
             self._root_lock = None
 
     def _release(self) -> None:
-        while self._claims:
-            os.close(self._claims.pop())
         if self._run:
             shutil.rmtree(self._run, ignore_errors=True)
             self._run = None
@@ -126,7 +128,7 @@ class OwnFolders:
                 log.warning("%s is used as it is: it %s", original, reason)
             else:
                 return own
-        if self._claim(original, is_input=True):
+        if self._claim(original, own.name):
             return original
         try:
             _copy(original, own)
@@ -135,15 +137,23 @@ class OwnFolders:
         return own
 
     def _folder(self, own: Path, original: Path, *, named: bool) -> Path:
-        if named and self._claim(original):
+        if named and self._claim(original, own.name):
             return original
         own.mkdir()
         return own
 
-    def _claim(self, folder: Path, *, is_input: bool = False) -> bool:
-        """Take a folder that others may know, as long as this run lasts."""
+    def _claim(self, folder: Path, name: str) -> bool:
+        """Take a folder that others may know, as ComfyUI's folder of that name."""
         try:
+            others = [place for other, (place, _) in self._claims.items() if other != name]
+            if any(_are_nested(folder, other) for other in others):
+                log.warning(
+                    "%s lies in or around another of ComfyUI's; this worker uses its own", folder
+                )
+                return False
             folder.mkdir(parents=True, exist_ok=True)
+            if name in self._claims:  # a job that has lost its ComfyUI clears up there by itself
+                return True
             lock = _lock(folder)
         except OSError as error:
             log.warning("%s cannot be used: %s; this worker uses its own", folder, error)
@@ -151,9 +161,15 @@ class OwnFolders:
         if lock is None:
             log.warning("another worker uses %s; this one uses its own", folder)
             return False
-        self._claims.append(lock)
-        recover(folder, is_input=is_input)  # a worker may have been killed in the middle of a job
+        self._claims[name] = (folder, lock)
+        # A worker may have been killed in the middle of a job.
+        recover(folder, is_input=name == "input")
         return True
+
+
+def _are_nested(one: Path, other: Path) -> bool:
+    one, other = one.resolve(), other.resolve()
+    return one.is_relative_to(other) or other.is_relative_to(one)
 
 
 def _is_a_worker_s(folder: Path) -> bool:

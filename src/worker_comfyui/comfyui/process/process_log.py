@@ -64,11 +64,11 @@ class ProcessLog:
         """Wait until all that has been printed by now is logged."""
         give_up_at = time.monotonic() + timeout_s
         while self._thread.is_alive() and time.monotonic() < give_up_at:
-            if not self._waiting.wait(LOOK_S):
-                continue
-            if not self._unread():
+            # In this order: the reader counts as busy before it reads.
+            if self._unread():
+                time.sleep(WAKE_S)
+            elif self._waiting.wait(LOOK_S):
                 return
-            time.sleep(WAKE_S)
 
     def _unread(self) -> int:
         try:

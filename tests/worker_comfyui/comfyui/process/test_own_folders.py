@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from worker_comfyui.comfyui.process import own_folders
+from worker_comfyui.comfyui.process.aside import begin, note_all_aside, put_all_aside
 from worker_comfyui.comfyui.process.command import FolderFlags, Folders
 from worker_comfyui.comfyui.process.own_folders import OwnFolders
 
@@ -189,6 +190,29 @@ def test_folders_that_the_operator_names_are_used_themselves(
     assert tree(comfyui) == {**before, "temp": None}
 
 
+@pytest.mark.parametrize(
+    ("named", "used"),
+    [
+        (("all", "all/output", "all/temp"), ["all"]),
+        (("all/input", "all", "temp"), ["all/input", "temp"]),
+        (("input", "all", "all/temp"), ["input", "all"]),
+        (("all", "all", "link"), ["all"]),
+    ],
+)
+def test_of_folders_that_lie_in_each_other_one_is_used(
+    folders: OwnFolders, tmp_path: Path, named: tuple[str, str, str], used: list[str]
+) -> None:
+    (tmp_path / "all").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "all")
+    original = Folders(*(tmp_path / name for name in named))
+    for _ in range(2):  # after a restart as well
+        made = folders.prepare(original, ALL)
+        ones = [made.input, made.output, made.temp]
+        assert [folder for folder in ones if folder not in made.private] == [
+            tmp_path / name for name in used
+        ]
+
+
 def test_two_workers_never_share_a_folder_that_the_operator_names(
     folders: OwnFolders, comfyui: Path, temporary: Path
 ) -> None:
@@ -203,6 +227,25 @@ def test_two_workers_never_share_a_folder_that_the_operator_names(
         other.kill()
         other.wait(20)
         assert folders.prepare(original, ALL) == original
+
+
+def test_a_folder_that_the_operator_names_is_this_worker_s_from_run_to_run(
+    folders: OwnFolders, comfyui: Path, temporary: Path
+) -> None:
+    original = Folders.of(comfyui, [])
+    folders.prepare(original, ALL)
+    begin(original.output)
+    put_all_aside(original.output)
+    note_all_aside(original.output)
+    (original.output / "half.png").write_text("of a job")
+    assert folders.prepare(original, ALL) == original
+    assert (original.output / "half.png").exists(), "the job is in the middle of it still"
+    with other_worker(comfyui, temporary, "named") as (_, theirs):
+        assert theirs != original.input
+    folders.close()
+    with other_worker(comfyui, temporary, "named") as (_, theirs):
+        assert theirs == original.input
+    assert tree(original.output) == {"old.png": "old"}
 
 
 def test_what_a_killed_worker_left_is_removed_and_what_lives_is_not(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -76,6 +77,33 @@ def test_after_a_drain_all_that_was_printed_is_logged(caplog: pytest.LogCaptureF
         started = time.monotonic()
         log.drain(20)  # nothing more
         assert time.monotonic() - started < 8
+
+
+def test_a_drain_waits_for_a_line_that_has_been_read_but_is_not_logged() -> None:
+    begun, may_go_on, told = threading.Event(), threading.Event(), []
+
+    def slow(text: str) -> None:
+        begun.set()
+        may_go_on.wait(20)
+        told.append(text)
+
+    ends = os.pipe()
+    with os.fdopen(ends[1], "wb", buffering=0) as end:
+        log = ProcessLog(os.fdopen(ends[0], "rb"), slow)
+        unread = log._unread
+
+        def look() -> int:
+            """Let the reader wake and read just before."""
+            if not begun.is_set():
+                end.write(b"[ERROR] first\n")
+                begun.wait(20)
+            return unread()
+
+        log._unread = look  # type: ignore[method-assign]
+        threading.Timer(0.2, may_go_on.set).start()
+        log.drain(20)
+        assert told == ["[ERROR] first"]
+    log.join(20)
 
 
 def test_a_drain_of_what_has_ended_returns() -> None:
