@@ -74,8 +74,11 @@ class Workspace(ABC):
         """
         self._scratch = scratch
         self._taken = 0
-        self.folders: Mapping[str, Path] = {}
-        """ComfyUI's folders by what nodes call them, if they are on this machine."""
+
+    @property
+    def folders(self) -> Mapping[str, Path]:
+        """ComfyUI's folders by what nodes call them, where they are on this machine."""
+        return {}
 
     @abstractmethod
     def stage(self, files: Mapping[str, Path]) -> None:
@@ -127,7 +130,6 @@ class LocalWorkspace(Workspace):
         """
         super().__init__(scratch)
         self._folders = folders
-        self.folders = {"output": folders.output, "temp": folders.temp}
         self._staged: frozenset[str] = frozenset()
         self._gathered: dict[str, Path] = {}
         with disk_errors(), ExitStack() as undo:
@@ -142,6 +144,11 @@ class LocalWorkspace(Workspace):
             undo.pop_all()
         self._stays = Tree.of(folders.output)
         self._before = Tree.of(folders.input)
+
+    @property
+    def folders(self) -> Mapping[str, Path]:
+        """The two in which nodes report files."""
+        return {"output": self._folders.output, "temp": self._folders.temp}
 
     def stage(self, files: Mapping[str, Path]) -> None:
         """Link the files into the input folder; a file of that name is put aside meanwhile."""

@@ -63,14 +63,9 @@ class Look:
             ModelRefused: some of it may not be; with all that is known before a server is asked.
             ModelUnavailable: a server could not be asked now.
         """
-        found: list[Wish | None] = []
         refused: list[Detail] = []
-        for names, find in ((models, self.wish), (embeddings, self.embedding)):
-            for named in names:
-                try:
-                    found.append(find(named))
-                except ModelRefused as error:
-                    refused += error.details
+        found = [_found(self.wish, named, refused) for named in models]
+        found += [_found(self.embedding, named, refused) for named in embeddings]
         if refused:
             raise ModelRefused.of(refused)
         return [self._called(wish) for wish in found if wish]
@@ -216,21 +211,22 @@ def survey(workflow: Mapping[str, Any], look: Look) -> Survey:
         if listed is not None and named.value in listed:
             tell(named, "here")
         elif listed is not None:
-            tell(named, WANTED if _is_to_be_had(named, look.wish, refused) else "missing")
+            tell(named, WANTED if _found(look.wish, named, refused) else "missing")
     for named in loaders.embeddings(workflow):
-        if _is_to_be_had(named, look.embedding, refused):
+        if _found(look.embedding, named, refused):
             tell(named, WANTED)
     return Survey(models, refused, look.missing)
 
 
-def _is_to_be_had(
-    named: Named, find: Callable[[Named], Wish | None], refused: list[Detail]
-) -> bool:
+def _found(
+    find: Callable[[Named], Wish | None], named: Named, refused: list[Detail]
+) -> Wish | None:
+    """Return what is to be fetched; why it may not be goes to those that are refused."""
     try:
-        return find(named) is not None
+        return find(named)
     except ModelRefused as error:
         refused += error.details
-        return False
+        return None
 
 
 def where(named: Named) -> str:

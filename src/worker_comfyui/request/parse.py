@@ -232,10 +232,9 @@ def _unknown(sent: dict[str, Any]) -> Iterator[str]:
     """Warn of fields that were meant to be others; what is somebody else's is ignored."""
     unknown = (name for name in sent if name not in INPUT_FIELDS)
     for name in islice(unknown, MAX_UNKNOWN):
-        close = likely(name, INPUT_FIELDS, at_least=0.8)
         if name in BESIDE_THE_INPUT:
             yield f"`{name}` was ignored: it belongs beside `input`, not in it"
         elif is_output_option(name, sent[name]):
             yield f"`{name}` was ignored: it belongs in `output`"
-        elif close and close not in sent:
+        elif (close := likely(name, INPUT_FIELDS, at_least=0.8)) and close not in sent:
             yield f"`{cut(name)}` is unknown and was ignored; did you mean `{close}`?"

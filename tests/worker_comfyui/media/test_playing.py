@@ -47,30 +47,32 @@ def sound(path: Path, codec: str, rate: int, layout: str, seconds: float) -> Pat
     return path
 
 
+def pictures(file: Any, codec: str, fps: Fraction, frames: int) -> Iterator[Any]:
+    """Add a stream, and yield its packets: pictures of 64 by 48 pixels, each of another grey."""
+    stream = file.add_stream(codec, rate=fps, pix_fmt="yuv420p", width=64, height=48)
+    for number in range(frames):
+        content = np.full((48, 64, 3), 5 * number, np.uint8)
+        picture = av.VideoFrame.from_ndarray(content, "rgb24")
+        picture.pts, picture.time_base = number, 1 / fps
+        yield from stream.encode(picture)
+    yield from stream.encode(None)
+
+
 def silent(path: Path, codec: str, fps: int, frames: int) -> Path:
-    """Write a few pictures of 64 by 48 pixels."""
+    """Write a few pictures."""
     with av.open(str(path), "w") as file:
-        stream: Any = file.add_stream(codec, rate=fps, pix_fmt="yuv420p", width=64, height=48)
-        for number in range(frames):
-            content = np.full((48, 64, 3), 20 * number, np.uint8)
-            picture = av.VideoFrame.from_ndarray(content, "rgb24")
-            picture.pts, picture.time_base = number, Fraction(1, fps)
-            file.mux(stream.encode(picture))
-        file.mux(stream.encode(None))
+        for packet in pictures(file, codec, Fraction(fps), frames):
+            file.mux(packet)
     return path
 
 
 def video(path: Path, codec: str, sound_codec: str, fps: Fraction) -> Path:
-    """Write 48 pictures of 64 by 48 pixels, with sound."""
+    """Write 48 pictures, with sound."""
     with av.open(str(path), "w") as file:
-        stream: Any = file.add_stream(codec, rate=fps, pix_fmt="yuv420p", width=64, height=48)
+        shown = pictures(file, codec, fps, 48)
+        first = next(shown)  # a file's streams are all there before its packets
         heard = file.add_stream(sound_codec, rate=48_000, layout="stereo")
-        picture = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "rgb24")
-        for number in range(48):
-            picture.pts, picture.time_base = number, 1 / fps
-            for packet in stream.encode(picture):
-                file.mux(packet)
-        for packet in [*stream.encode(None), *noise(heard, 48 / float(fps))]:
+        for packet in [first, *shown, *noise(heard, 48 / float(fps))]:
             file.mux(packet)
     return path
 

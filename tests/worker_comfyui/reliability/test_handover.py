@@ -32,6 +32,10 @@ def link(worker: WorkerUnderTest) -> Iterator[Link]:
         yield link
 
 
+def execution_on(worker: WorkerUnderTest, link: Link) -> Execution:
+    return Execution(link, worker.supervisor, Settings.from_env({}), Stop(lambda: False))
+
+
 def execute(
     worker: WorkerUnderTest,
     link: Link,
@@ -39,9 +43,7 @@ def execute(
     at_rest: Callable[[], Any],
     on_event: Callable[[Event], None] = lambda _: None,
 ) -> Executed:
-    settings = Settings.from_env({})
-    execution = Execution(link, worker.supervisor, settings, Stop(lambda: False))
-    with closing(execution):
+    with closing(execution_on(worker, link)) as execution:
         try:
             return execution.run(workflow, {}, on_event, at_rest)
         finally:
@@ -150,12 +152,11 @@ def test_what_comfyui_prints_is_the_job_s_whose_prompt_it_got_last(
         thread.start()
         thread.join()
 
-    def execution() -> Execution:
-        return Execution(link, worker.supervisor, Settings.from_env({}), Stop(lambda: False))
-
     workflow = {"1": node("TestSleepOutput", seconds=0)}
-    first, second = execution(), execution()
-    with closing(first), closing(second):
+    with (
+        closing(execution_on(worker, link)) as first,
+        closing(execution_on(worker, link)) as second,
+    ):
         with logs.fields(job_id="job-1"):
             first.run(workflow, {}, lambda _: None, lambda: None)
         with logs.fields(job_id="job-2"):
